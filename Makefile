@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo` and `make test` do their own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ASSETS ?= $(if $(EDGEPOSE_ASSETS),$(EDGEPOSE_ASSETS),../shared/assets)
+DEMO ?= demo-out
+NETWORK := human-pose-estimation-0001
+BUNDLES := $(DEMO)/bundles/$(NETWORK)-256x456
+
+.PHONY: setup demo test lint check format clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/pose-export --arch $(NETWORK) --weights $(ASSETS)/weights/$(NETWORK).pth --target ov-fp32 \
+	  --verify $(ASSETS)/coco/val --out $(DEMO)/bundles
+	$(BIN)/pose-run $(ASSETS)/coco/val/000000000885.jpg --bundle $(BUNDLES).ov-fp32.pose --out $(DEMO)/picture
+	$(BIN)/pose-run $(ASSETS)/video/exercise_1280x720.mp4 --bundle $(BUNDLES).ov-fp32.pose --max-frames 60 --out $(DEMO)/video
+	@echo "Look at $(DEMO)/picture/000000000885.jpg and $(DEMO)/video/exercise_1280x720.mp4"
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+check: lint test
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How well a model does: agreement of poses. Imports engines and runtime."""

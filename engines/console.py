@@ -1,0 +1,24 @@
+"""What every command-line program of the project shares: where errors go and how the program ends."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from edgepose.engines.errors import EdgePoseError
+
+
+def messages() -> Console:
+    """For people: tables, progress, notes; on stderr, so that stdout is left to results."""
+    return Console(stderr=True, soft_wrap=True)
+
+
+def run(app: typer.Typer) -> None:
+    """Runs a program: exit status 0, 1 with one line on stderr for a known error, 2 for wrong usage, 130 after Ctrl-C."""
+    try:
+        app()
+    except EdgePoseError as error:
+        print(f"{app.info.name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from error

@@ -1,0 +1,40 @@
+"""`open_engine`: from a bundle to a running engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepose.engines.bundle import Bundle, open_bundle
+from edgepose.engines.engine import Engine
+from edgepose.engines.errors import ConfigError, ShapeMismatch
+
+
+def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 1, batch: int | None = None) -> Engine:
+    """Opens a bundle's model on a device, with `slots` inferences in flight of `batch` pictures each.
+
+    `device` is the backend's own name (`CPU`, `GPU`, ...); `auto` chooses, and `engine.execution` says what and why. `batch` defaults
+    to the bundle's (1 where it is dynamic). Raises BackendUnavailable, EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
+    """
+    if slots < 1:
+        raise ConfigError(f"{slots} slots: wanted at least one")
+    if not isinstance(bundle, Bundle):
+        bundle = open_bundle(Path(bundle))
+    size = _batch(bundle, batch)
+    if bundle.target.backend == "openvino":
+        from edgepose.engines.openvino_ import engine_from_ir
+
+        return engine_from_ir(bundle.model_path, bundle.contract, bundle.target.precision, device, slots, size)
+    from edgepose.engines.onnxruntime_ import engine_from_onnx
+
+    return engine_from_onnx(bundle.model_path, bundle.contract, device, slots, size)
+
+
+def _batch(bundle: Bundle, asked: int | None) -> int:
+    fixed = bundle.manifest.batch
+    if asked is not None and asked < 1:
+        raise ConfigError(f"batch of {asked}: wanted at least 1")
+    if fixed == "dynamic":
+        return asked or 1
+    if asked not in (None, fixed):
+        raise ShapeMismatch(f"{bundle.path}: made for batches of {fixed}, asked for {asked}: export it with --batch {asked} or dynamic")
+    return fixed

@@ -1,0 +1,42 @@
+"""`Target`: what a bundle was made for. Its name says the backend and the precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.record import did_you_mean
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`precision` is that of the weights or, for bf16, of the arithmetic; `comment` is one line for people."""
+
+    name: str
+    backend: Literal["onnxruntime", "openvino"]
+    precision: Precision
+    comment: str
+
+
+TARGETS = (
+    Target("onnx", "onnxruntime", "fp32", "ONNX in FP32, run by ONNX Runtime on the CPU"),
+    Target("ov-fp32", "openvino", "fp32", "OpenVINO IR, weights and arithmetic in FP32"),
+    Target("ov-bf16", "openvino", "bf16", "OpenVINO IR, FP32 weights, BF16 arithmetic (OpenVINO's own default where the CPU has it)"),
+    Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16, arithmetic in FP16 where the device has it, else FP32"),
+    Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers (only from an IR that already has them)"),
+)
+_PLANNED = ("trt-fp32", "trt-fp16", "trt-int8")
+
+
+def target_named(name: str) -> Target:
+    """Raises ConfigError for a name that is unknown or not built yet."""
+    for target in TARGETS:
+        if target.name == name:
+            return target
+    known = [t.name for t in TARGETS]
+    if name in _PLANNED:
+        raise ConfigError(f"target {name!r} is not built yet in this version of edgepose: available are {', '.join(known)}")
+    raise ConfigError(f"target {name!r} is unknown{did_you_mean(name, known)}: available are {', '.join(known)}")

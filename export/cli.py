@@ -1,0 +1,167 @@
+"""`pose-export`: from trained weights to bundles, every step compared with the one before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgepose.engines import console
+from edgepose.engines.bundle import HopParity
+from edgepose.engines.contract import ModelContract, contract_from_json
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.skeleton import Skeleton, skeleton_from_json, skeleton_named
+from edgepose.engines.target import TARGETS, target_named
+from edgepose.export.exporter import Export, export_bundles, fitted_pictures, steps
+from edgepose.export.network import Network, network_from_architecture, network_from_model
+from edgepose.export.onnx_from_torch import OPSET, Batch
+from edgepose.export.stage import Pictures
+from edgepose.runtime.sources import open_source
+
+app = typer.Typer(name="pose-export", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+_VERIFIED_AT_MOST = 12
+
+
+def main() -> None:
+    console.run(app)
+
+
+@app.command()
+def export(
+    target: Annotated[list[str], typer.Option(help="What to make; may be given several times: " + ", ".join(t.name for t in TARGETS))],
+    arch: Annotated[str, typer.Option(help="One of our architectures, by its public name, e.g. resnet18_baseline_att")] = "",
+    weights: Annotated[Path | None, typer.Option(help="Its checkpoint (.pth); loaded with weights_only")] = None,
+    model: Annotated[str, typer.Option(help="Any other network: package.module:factory, a .pt2, an .onnx or an OpenVINO .xml")] = "",
+    contract: Annotated[Path | None, typer.Option(help="Contract of --model, a JSON file: see docs/contracts.md")] = None,
+    skeleton: Annotated[str, typer.Option(help="For trt_pose checkpoints: a human_pose.json, or a built-in skeleton")] = "",
+    input_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; default: that of the architecture or contract")] = "",
+    batch: Annotated[str, typer.Option(help="Pictures an inference: a number, or 'dynamic'; default 1, or that of the model file")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the bundles <name>-<HxW>.<target>.pose")] = Path("bundles"),
+    name: Annotated[str, typer.Option(help="First part of the bundles' names; default: that of the network")] = "",
+    verify: Annotated[
+        Path | None, typer.Option(help="A picture, a folder or a video to compare the hops on; else structured noise")
+    ] = None,
+    verify_count: Annotated[int, typer.Option(min=1, help="How many pictures of --verify to take, spread evenly")] = _VERIFIED_AT_MOST,
+    opset: Annotated[int, typer.Option(min=13, help="ONNX operator set; 17 is the newest that TensorRT 8.5 reads")] = OPSET,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, instead of the table")] = False,
+) -> None:
+    """Converts a trained pose network and proves each conversion, down to the decoded poses."""
+    targets = [target_named(t) for t in dict.fromkeys(target)]
+    network = _network(arch, weights, model, contract, skeleton)
+    if input_size:
+        network = network.resized(*_size(input_size))
+    settled = _batch(batch, network)
+    if name:
+        network = _renamed(network, name)
+    with _progress() as progress:
+        bar = progress.add_task("read pictures", total=steps(network, targets) + 1)
+
+        def say(step: str) -> None:
+            progress.update(bar, advance=1, description=step)
+
+        pictures = _pictures(verify, verify_count, network) if verify else None
+        made = export_bundles(network, targets, out, settled, pictures, opset, say)
+        progress.update(bar, completed=steps(network, targets) + 1, description="done")
+    _report(made, as_json)
+
+
+def _network(arch: str, weights: Path | None, model: str, contract: Path | None, skeleton: str) -> Network:
+    if bool(arch) == bool(model):
+        raise typer.BadParameter("give either --arch (with --weights) or --model")
+    if model:
+        return network_from_model(model, weights, _contract(contract))
+    if weights is None:
+        raise typer.BadParameter("--arch wants --weights")
+    return network_from_architecture(arch, weights, _skeleton(skeleton))
+
+
+def _contract(path: Path | None) -> ModelContract | None:
+    return contract_from_json(path) if path else None
+
+
+def _skeleton(text: str) -> Skeleton | None:
+    if not text:
+        return None
+    return skeleton_from_json(Path(text)) if text.endswith(".json") else skeleton_named(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise typer.BadParameter(f"{text!r}: wanted HEIGHTxWIDTH, e.g. 256x456", param_hint="--input-size")
+    return int(height), int(width)
+
+
+def _batch(text: str, network: Network) -> Batch:
+    if text and text != "dynamic" and not (text.isdigit() and int(text)):
+        raise typer.BadParameter(f"{text!r}: wanted a number or 'dynamic'", param_hint="--batch")
+    asked: Batch | None = "dynamic" if text == "dynamic" else int(text) if text else None
+    if network.batch is not None and asked not in (None, network.batch):
+        raise ConfigError(f"--batch {text}: {network.source.network} was made for a batch of {network.batch} and cannot be changed here")
+    return network.batch or asked or 1
+
+
+def _renamed(network: Network, name: str) -> Network:
+    if Path(name).name != name or name.startswith("."):
+        raise typer.BadParameter(f"{name!r}: wanted a plain file name", param_hint="--name")
+    from dataclasses import replace
+
+    return replace(network, name=name)
+
+
+def _pictures(path: Path, count: int, network: Network) -> Pictures:
+    """Up to `count` pictures, spread evenly over the source."""
+    source = open_source(path)
+    every = max(1, (source.count or count) // count)
+    chosen = [frame.picture for frame in source.frames() if frame.index % every == 0]
+    return fitted_pictures(chosen[:count], network)
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    return Progress(*columns, TimeElapsedColumn(), console=console.messages())
+
+
+def _report(made: Sequence[Export], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_summary(one) for one in made], indent=1))
+        return
+    messages = console.messages()
+    messages.print(_table(made))
+    for one in made:
+        messages.print(f"{one.bundle.path}  [dim]{one.execution}[/dim]", highlight=False)
+
+
+def _summary(one: Export) -> dict[str, Any]:
+    manifest = one.bundle.manifest
+    return {
+        "bundle": str(one.bundle.path),
+        "target": manifest.target,
+        "bytes": sum(f.bytes for f in manifest.files.values()),
+        "executed": {"backend": one.execution.backend, "device": one.execution.device, "precisions": one.execution.precisions},
+        "parity": [hop.model_dump(mode="json") for hop in manifest.parity],
+    }
+
+
+def _table(made: Sequence[Export]) -> Table:
+    hops = list(dict.fromkeys(hop for one in made for hop in one.bundle.manifest.parity))
+    pictures = f"{hops[0].pictures} {'pieces of structured noise' if hops[0].noise else 'pictures'}" if hops else ""
+    table = Table(title=f"Parity on {pictures}", title_justify="left")
+    for heading in ("hop", "tensor", "max abs", "relative RMSE", "allowed", "cosine", "persons", "OKS min", "mean", "missed", "extra"):
+        table.add_column(heading, justify="left" if heading in ("hop", "tensor") else "right", no_wrap=True)
+    for hop in hops:
+        _add_hop(table, hop)
+    return table
+
+
+def _add_hop(table: Table, hop: HopParity) -> None:
+    for first, tensor in zip((True, *[False] * len(hop.tensors)), hop.tensors, strict=False):
+        figures = [f"{tensor.max_abs:.1e}", f"{tensor.relative_rmse:.1e}", f"{tensor.tolerance:.0e}", f"{tensor.cosine:.7f}"]
+        poses = hop.poses if first else None
+        people = [str(poses.persons), f"{poses.oks_min:.4f}", f"{poses.oks_mean:.4f}", str(poses.missed), str(poses.extra)] if poses else []
+        table.add_row(hop.hop if first else "", tensor.tensor, *figures, *people)

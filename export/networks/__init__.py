@@ -1,0 +1,1 @@
+"""Pose networks, by the parameter names of their public checkpoints."""

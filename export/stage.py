@@ -1,0 +1,210 @@
+"""`Stage`: one form of a network on its way to a target, able to show its maps and the tensors inside it.
+
+All stages take the same (n, height, width, 3) BGR levels, already fitted to the contract's size, so that whatever differs between two
+stages was changed by the conversion between them. The tensor "input" is what the network sees after normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.engines.contract import ModelContract
+from edgepose.engines.engine import Engine, Maps
+from edgepose.engines.onnxruntime_ import session_from_onnx
+from edgepose.engines.openvino_ import compile_model, read_model
+from edgepose.engines.preprocess_reference import normalised
+from edgepose.engines.target import Precision
+from edgepose.export.onnx_file import load_onnx
+
+if TYPE_CHECKING:
+    import torch
+
+INPUT = "input"
+Pictures = NDArray[np.uint8]
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What computes tensor `tensor`: the operator's type and name in that stage's own graph."""
+
+    tensor: str
+    kind: str
+    name: str
+
+
+class Stage(Protocol):
+    """See the module's docstring."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    def maps(self, pictures: Pictures) -> Maps:
+        """Output maps of n pictures, in memory of their own."""
+
+    def nodes(self) -> Sequence[Node]:
+        """What can be probed besides "input", in the order of computation."""
+
+    def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
+        """Values of some tensors for the pictures of one batch."""
+
+
+class TorchStage:
+    """An exported program, run by PyTorch in float32."""
+
+    def __init__(self, program: torch.export.ExportedProgram, contract: ModelContract, batch: int) -> None:
+        self.name = "torch"
+        self._module = program.module()
+        self._contract = contract
+        self.batch = batch
+
+    def maps(self, pictures: Pictures) -> Maps:
+        return in_batches(pictures, self.batch, self._run)
+
+    def nodes(self) -> list[Node]:
+        called = [node for node in self._module.graph.nodes if node.op == "call_function"]
+        return [Node(node.name, str(node.target), node.name) for node in called]
+
+    def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
+        import torch
+
+        kept: Tensors = {INPUT: self._tensor(pictures).numpy()}
+
+        class Recorder(torch.fx.Interpreter):
+            def run_node(self, n: torch.fx.Node) -> Any:
+                result = super().run_node(n)
+                if n.name in tensors and isinstance(result, torch.Tensor):
+                    kept[n.name] = result.numpy().copy()
+                return result
+
+        with torch.inference_mode():
+            Recorder(self._module).run(self._tensor(pictures))
+        return kept
+
+    def _run(self, pictures: Pictures) -> Maps:
+        import torch
+
+        with torch.inference_mode():
+            heatmaps, pafs = self._module(self._tensor(pictures))
+        return Maps(heatmaps.numpy(), pafs.numpy())
+
+    def _tensor(self, pictures: Pictures) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(normalised(pictures, self._contract.input).astype(np.float32))
+
+
+class OnnxStage:
+    """An ONNX file, run by ONNX Runtime on the reference's normalised input."""
+
+    def __init__(self, name: str, path: Path, contract: ModelContract, batch: int) -> None:
+        self.name = name
+        self._path = path
+        self._contract = contract
+        self.batch = batch
+        self._session = session_from_onnx(path)
+
+    def maps(self, pictures: Pictures) -> Maps:
+        return in_batches(pictures, self.batch, self._run)
+
+    def nodes(self) -> list[Node]:
+        return [Node(tensor, node.op_type, node.name) for node in load_onnx(self._path).graph.node for tensor in node.output if tensor]
+
+    def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
+        seen = normalised(pictures, self._contract.input).astype(np.float32)
+        return {INPUT: seen, **_onnx_tensors(self._path, seen, tensors)}
+
+    def _run(self, pictures: Pictures) -> Maps:
+        output = self._contract.output
+        tensor = normalised(pictures, self._contract.input).astype(np.float32)
+        return Maps(*self._session.run([output.heatmaps, output.pafs], {self._session.get_inputs()[0].name: tensor}))
+
+
+class EngineStage:
+    """A bundle as users will run it: the engine that `open_engine` gives."""
+
+    def __init__(self, name: str, engine: Engine, batch: int) -> None:
+        self.name = name
+        self._engine = engine
+        self.batch = batch
+
+    def maps(self, pictures: Pictures) -> Maps:
+        return in_batches(pictures, self.batch, self.run)
+
+    def run(self, pictures: Pictures) -> Maps:
+        """One batch through the first slot."""
+        slot = self._engine.slots[0]
+        slot.pictures[:] = pictures
+        slot.start()
+        return slot.wait()
+
+
+class OnnxEngineStage(EngineStage):
+    """An `onnx` bundle; what the network sees is read from the slot."""
+
+    def __init__(self, name: str, engine: Engine, path: Path, batch: int) -> None:
+        super().__init__(name, engine, batch)
+        self._path = path
+
+    def nodes(self) -> list[Node]:
+        return [Node(tensor, node.op_type, node.name) for node in load_onnx(self._path).graph.node for tensor in node.output if tensor]
+
+    def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
+        self.run(pictures)
+        seen = np.array(getattr(self._engine.slots[0], "tensor"))  # noqa: B009  only ONNX Runtime's slot has one
+        return {INPUT: seen, **_onnx_tensors(self._path, seen, tensors)}
+
+
+class IrStage(EngineStage):
+    """An `ov-*` bundle; probes compile the IR again with the asked tensors as further outputs."""
+
+    def __init__(self, name: str, engine: Engine, path: Path, precision: Precision, batch: int) -> None:
+        super().__init__(name, engine, batch)
+        self._path = path
+        self._precision: Precision = precision
+
+    def nodes(self) -> list[Node]:
+        ops = read_model(self._path).get_ordered_ops()
+        outputs = [(op, output) for op in ops if op.get_type_name() not in ("Parameter", "Constant", "Result") for output in op.outputs()]
+        return [Node(name, op.get_type_name(), op.get_friendly_name()) for op, output in outputs for name in sorted(output.get_names())]
+
+    def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
+        model = read_model(self._path)
+        model.add_outputs([model.input()])
+        own = len(model.outputs)
+        model.add_outputs(list(tensors))
+        compiled, _ = compile_model(model, self._engine.contract, self._precision, "CPU", 1, self.batch)
+        results = list(compiled(np.ascontiguousarray(pictures)).values())
+        return {INPUT: results[own - 1], **dict(zip(tensors, results[own:], strict=True))}
+
+
+def in_batches(pictures: Pictures, size: int, run: Callable[[Pictures], Maps]) -> Maps:
+    """Runs n pictures in batches of `size`; the last is filled up with repetitions, whose maps are dropped."""
+    heatmaps, pafs = [], []
+    for start in range(0, len(pictures), size):
+        batch = pictures[start : start + size]
+        maps = run(np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)]))
+        heatmaps.append(maps.heatmaps[: len(batch)].copy())
+        pafs.append(maps.pafs[: len(batch)].copy())
+    return Maps(np.concatenate(heatmaps), np.concatenate(pafs))
+
+
+def _onnx_tensors(path: Path, seen: NDArray[np.float32], tensors: Sequence[str]) -> Tensors:
+    """Marks inner tensors as outputs of a copy of the model and runs it."""
+    import onnx
+
+    model = load_onnx(path)
+    own = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)
+    session = session_from_onnx(model.SerializeToString())
+    values = session.run(list(tensors), {session.get_inputs()[0].name: seen}) if tensors else []
+    return dict(zip(tensors, values, strict=True))

@@ -1,0 +1,1 @@
+"""Pictures in, people out: sources, preprocessing, PAF parsing, drawing, results."""

@@ -1,0 +1,92 @@
+"""`pose-run`: pictures or a video in, drawn people and result files out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from edgepose.engines import console
+from edgepose.engines.registry import open_engine
+from edgepose.engines.skeleton import Skeleton
+from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.sinks import CocoResultsSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
+from edgepose.runtime.sources import Source, open_source
+
+app = typer.Typer(name="pose-run", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+_FPS_WHERE_UNKNOWN = Fraction(25)
+
+
+def main() -> None:
+    console.run(app)
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a video")],
+    bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
+    out: Annotated[Path, typer.Option(help="Folder for the drawn pictures or video and the result files")] = Path("poses"),
+    device: Annotated[str, typer.Option(help="auto, CPU, GPU, ...")] = "auto",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a keypoint")] = PafParameters().threshold,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures or frames")] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Write each person's score beside them")] = False,
+    overlay: Annotated[bool, typer.Option(help="Draw the people: NAME.jpg, or one .mp4 for a video")] = True,
+    openpose: Annotated[bool, typer.Option(help="One OpenPose-style JSON file a frame, in OUT/openpose")] = True,
+    coco: Annotated[bool, typer.Option(help="All results as COCO keypoint results, OUT/coco_results.json")] = True,
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
+) -> None:
+    """Finds the people in pictures or a video, draws them and writes their keypoints."""
+    frames = open_source(source)
+    messages = console.messages()
+    with ExitStack() as stack:
+        engine = open_engine(bundle, device, slots)
+        stack.callback(engine.close)
+        messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
+        sinks = [
+            stack.enter_context(sink) for sink in _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco)
+        ]
+        estimator = PoseEstimator(engine, PafParameters(threshold=threshold))
+        results = estimator.estimate_all((frame.picture, frame) for frame in islice(frames.frames(), max_frames))
+        bar = stack.enter_context(_progress())
+        total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
+        people = count = 0
+        began = time.perf_counter()
+        for frame, poses in bar.track(results, total=total, description=source.name):
+            for sink in sinks:
+                sink.write(frame, poses)
+            people, count = people + len(poses), count + 1
+        took_s = time.perf_counter() - began
+    messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
+    messages.print(f"results: {out}", highlight=False)
+
+
+def _sinks(
+    out: Path, path: Path, source: Source, skeleton: Skeleton, scores: bool, overlay: bool, openpose: bool, coco: bool
+) -> Iterator[Sink]:
+    if overlay and source.is_video:
+        yield VideoSink(out / f"{path.stem}.mp4", source.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores)
+    elif overlay:
+        yield PictureSink(out, skeleton, scores=scores)
+    if openpose:
+        yield OpenPoseJsonSink(out / "openpose", skeleton)
+    if coco:
+        yield CocoResultsSink(out / "coco_results.json", skeleton)
+
+
+class _FramesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn())
+    return Progress(*columns, console=console.messages())

@@ -1,0 +1,70 @@
+"""`PoseEstimator`: pictures in, people out, one engine, its ring of slots kept busy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.engines.contract import ModelContract, Placement
+from edgepose.engines.engine import Engine, Maps, Slot
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.paf_reference import poses_from_maps
+from edgepose.runtime.poses import Poses
+from edgepose.runtime.preprocess import fit_into
+
+Picture = NDArray[np.uint8]
+T = TypeVar("T")
+
+
+class PoseEstimator:
+    """Runs an engine on (H, W, 3) BGR pictures of any size; people come back in that picture's pixels. For one thread."""
+
+    def __init__(self, engine: Engine, parameters: PafParameters | None = None) -> None:
+        self._engine = engine
+        self._parameters = parameters or PafParameters()
+
+    def estimate(self, picture: Picture) -> Poses:
+        """The people in one picture."""
+        return next(poses for _, poses in self.estimate_all([(picture, None)]))
+
+    def estimate_all(self, pictures: Iterable[tuple[Picture, T]]) -> Iterator[tuple[T, Poses]]:
+        """(picture, anything) -> (that thing, the people), in order; as many pictures are in flight as the engine has slots."""
+        flying: deque[_InFlight[T]] = deque()
+        idle = deque(self._engine.slots)
+        try:
+            for picture, companion in pictures:
+                if not idle:
+                    yield self._landed(flying, idle)
+                slot = idle.popleft()
+                place = fit_into(slot.pictures[0], picture, self._engine.contract.input)
+                slot.start()
+                flying.append(_InFlight(slot, place, companion))
+            while flying:
+                yield self._landed(flying, idle)
+        finally:
+            for each in flying:  # an abandoned or failed run leaves every slot idle
+                each.slot.wait()
+
+    def _landed(self, flying: deque[_InFlight[T]], idle: deque[Slot]) -> tuple[T, Poses]:
+        first = flying.popleft()
+        poses = poses_in_picture(first.slot.wait(), 0, self._engine.contract, first.place, self._parameters)
+        idle.append(first.slot)
+        return first.companion, poses
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight(Generic[T]):
+    slot: Slot
+    place: Placement
+    companion: T
+
+
+def poses_in_picture(maps: Maps, index: int, contract: ModelContract, place: Placement, parameters: PafParameters) -> Poses:
+    """People of picture `index` of a batch, in that picture's pixels."""
+    poses = poses_from_maps(maps.heatmaps[index], maps.pafs[index], contract.skeleton, parameters)
+    return poses.moved(place.picture_from_network(poses.keypoints[..., :2].astype(np.float64) * contract.output.stride))

@@ -1,0 +1,106 @@
+"""What every test may ask for: the assets beside the project, requirements of the machine, and a small network with a known answer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
+from edgepose.engines.preprocess_reference import normalised
+from edgepose.engines.skeleton import Limb
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Real weights, photographs and video; see EDGEPOSE_ASSETS in the README."""
+    folder = Path(os.environ.get("EDGEPOSE_ASSETS", ROOT.parent / "shared" / "assets"))
+    if (folder / "weights").is_dir():
+        return folder
+    reason = f"no assets in {folder}: set EDGEPOSE_ASSETS"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for what in mark.args:
+            if not _present(what):
+                verdict = pytest.fail if what in os.environ.get("EDGEPOSE_REQUIRE", "").split(",") else pytest.skip
+                verdict(f"this machine has no {what}")
+
+
+def _present(what: str) -> bool:
+    if what == "bf16":
+        import openvino
+
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return importlib.util.find_spec(what) is not None
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A network small enough to be computed by hand: 4 x 4 means of the normalised input, then one matrix per output."""
+
+    contract: ModelContract
+    heatmap_weights: NDArray[np.float32]
+    paf_weights: NDArray[np.float32]
+
+    def maps(self, pictures: NDArray[np.uint8]) -> Maps:
+        seen = normalised(pictures, self.contract.input)
+        n, c, h, w = seen.shape
+        means = seen.reshape(n, c, h // 4, 4, w // 4, 4).mean((3, 5))
+        heatmaps, pafs = (np.einsum("oc,nchw->nohw", m, means).astype(np.float32) for m in (self.heatmap_weights, self.paf_weights))
+        return Maps(heatmaps, pafs)
+
+    def write_onnx(self, path: Path, batch: int | str = "batch") -> Path:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        contract, (h, w) = self.contract, self.contract.map_hw
+        weights = {"heat": self.heatmap_weights, "paf": self.paf_weights}
+        nodes = [helper.make_node("AveragePool", [contract.input.name], ["means"], "pool", kernel_shape=[4, 4], strides=[4, 4])]
+        outputs = (("heat", contract.output.heatmaps), ("paf", contract.output.pafs))
+        nodes += [helper.make_node("Conv", ["means", f"{name}_weights"], [output], name) for name, output in outputs]
+        tensors = [numpy_helper.from_array(m[:, :, None, None], f"{name}_weights") for name, m in weights.items()]
+        size = [batch, 3, contract.input.height, contract.input.width]
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, [batch, len(weights[n]), h, w]) for n, o in outputs]
+        graph = helper.make_graph(
+            nodes, "tiny", [helper.make_tensor_value_info(contract.input.name, TensorProto.FLOAT, size)], infos, tensors
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> TinyModel:
+    """Two keypoints and one limb; odd means and RGB order, so that every slip in preprocessing changes the maps."""
+    contract = ModelContract(
+        input=InputContract(
+            name="picture", height=24, width=32, channels="RGB", mean=(103.5, 116.25, 123.75), std=(57.0, 58.5, 61.0), fit=Fit.LETTERBOX
+        ),
+        output=OutputContract(heatmaps="heat_out", pafs="paf_out", heatmap_channels=3, paf_channels=2, stride=4, background=True),
+        skeleton=Skeleton(name="dumbbell", keypoints=("left", "right"), limbs=(Limb(start=0, end=1, x=0, y=1),)),
+    )
+    rng = np.random.default_rng(3)
+    return TinyModel(contract, *(rng.standard_normal((n, 3)).astype(np.float32) for n in (3, 2)))
+
+
+@pytest.fixture
+def random_pictures() -> Callable[[int, int, int], NDArray[np.uint8]]:
+    """(n, height, width) -> smooth random BGR pictures (n, height, width, 3)."""
+    import cv2
+
+    def make(n: int, height: int, width: int) -> NDArray[np.uint8]:
+        coarse = np.random.default_rng(n).integers(0, 256, (n, 6, 8, 3), np.uint8)
+        return np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse])
+
+    return make

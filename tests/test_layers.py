@@ -1,0 +1,63 @@
+"""The rooms form a line: each imports only rooms to its left, and vendor libraries only where they are needed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("engines", "runtime", "calibration", "export", "benchmarks")
+VENDORS = frozenset("torch tensorrt openvino onnxruntime onnx onnxsim onnxscript nncf cuda pycuda paho fastapi uvicorn".split())
+FILES = [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """(module, whether the import runs when the file is imported)."""
+    tree = ast.parse(path.read_text())
+    late = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)}
+    late |= {id(n) for f in ast.walk(tree) if isinstance(f, ast.If) and "TYPE_CHECKING" in ast.dump(f.test) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) not in late) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((f"{node.module}.{alias.name}", id(node) not in late) for alias in node.names)
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=lambda v: v if isinstance(v, str) else v.name)
+def test_a_room_imports_only_rooms_to_its_left(room: str, path: Path) -> None:
+    allowed = ROOMS[: ROOMS.index(room) + 1]
+    for module, _ in imported(path):
+        if module.startswith("edgepose."):
+            assert module.split(".")[1] in allowed, f"{path} imports {module}"
+
+
+@pytest.mark.parametrize(("room", "path"), [f for f in FILES if "networks" not in f[1].parts and f[1].name != "checkpoint.py"])
+def test_vendor_libraries_are_imported_inside_functions(room: str, path: Path) -> None:
+    early = {module.split(".")[0] for module, runs in imported(path) if runs}
+    assert not early & VENDORS, f"{room}: {path} imports {early & VENDORS} at import time"
+
+
+def test_every_room_that_stands_is_packaged() -> None:
+    packaged = (ROOT / "pyproject.toml").read_text()
+    for room in {room for room, _ in FILES}:
+        assert f'"edgepose/{room}" = "{room}"' in packaged
+        assert (ROOT / room / "py.typed").exists()
+        assert (ROOT / ".pkg" / "edgepose" / room).resolve() == ROOT / room
+
+
+def test_importing_engines_is_quick_and_loads_no_vendor_library() -> None:
+    """CPU time, the best of several processes: how busy the machine is does not count."""
+    code = (
+        "import sys, time, json; t = time.process_time(); import edgepose.engines; t = time.process_time() - t;"
+        "print(json.dumps([t, sorted({m.split('.')[0] for m in sys.modules})]))"
+    )
+    runs = [json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(5)]
+    assert not set(runs[0][1]) & (VENDORS | {"cv2", "av", "typer", "rich"})
+    assert min(seconds for seconds, _ in runs) < 0.3
