@@ -20,9 +20,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/pose-export --arch $(NETWORK) --weights $(ASSETS)/weights/$(NETWORK).pth --target ov-fp32 \
 	  --verify $(ASSETS)/coco/val --out $(DEMO)/bundles
-	$(BIN)/pose-run $(ASSETS)/coco/val/000000000885.jpg --bundle $(BUNDLES).ov-fp32.pose --out $(DEMO)/picture
+	$(BIN)/pose-run $(ASSETS)/coco/val/000000009590.jpg --bundle $(BUNDLES).ov-fp32.pose --out $(DEMO)/picture
 	$(BIN)/pose-run $(ASSETS)/video/exercise_1280x720.mp4 --bundle $(BUNDLES).ov-fp32.pose --max-frames 60 --out $(DEMO)/video
-	@echo "Look at $(DEMO)/picture/000000000885.jpg and $(DEMO)/video/exercise_1280x720.mp4"
+	@echo "Look at $(DEMO)/picture/000000009590.jpg and $(DEMO)/video/exercise_1280x720.mp4"
 
 test: setup
 	$(BIN)/pytest

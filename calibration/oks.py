@@ -75,4 +75,4 @@ def _sigmas(skeleton: Skeleton) -> NDArray[np.float64]:
 def _areas(poses: Poses) -> NDArray[np.float64]:
     positions = np.where(poses.present[..., None], poses.keypoints[..., :2], np.nan).astype(np.float64)
     size = np.nanmax(positions, 1) - np.nanmin(positions, 1)
-    return np.maximum(_AREA_OF_BOX * size.prod(-1), _SMALLEST_AREA)
+    return np.asarray(np.maximum(_AREA_OF_BOX * size.prod(-1), _SMALLEST_AREA))

@@ -24,7 +24,7 @@ from edgepose.engines.errors import BundleCorrupt, BundleStale, ConfigError, Edg
 from edgepose.engines.record import Record, read_json
 from edgepose.engines.target import Target, target_named
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 SUFFIX = ".pose"
 MANIFEST = "pose.json"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +73,10 @@ def import_openvino() -> Any:
 
 def read_model(path: Path) -> ov.Model:
     """Reads an IR or ONNX file. Raises EngineLoadError in one line."""
-    ov = import_openvino()
     try:
-        model: ov.Model = ov.Core().read_model(path)
+        return cast("ov.Model", import_openvino().Core().read_model(path))
     except RuntimeError as error:
         raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_first_line(error)}): export it again") from error
-    return model
 
 
 def executed_precisions(compiled: ov.CompiledModel) -> dict[str, int]:

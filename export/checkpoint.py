@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from edgepose.engines.errors import CheckpointError
 from edgepose.export.networks.catalogue import ARCHITECTURES, Architecture
 
-Shapes = dict[str, tuple[int, ...]]
+Kinds = dict[str, str]
+"""Name of a tensor -> its shape, and its type where that is not floating-point, in words."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PARALLEL_PREFIX = "module."
@@ -44,7 +45,7 @@ _UNREADABLE = (
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Names and weights of a file that torch.save wrote, on the CPU and in float32 (counters stay int64).
+    """Names and weights of a file that torch.save wrote, on the CPU; floating-point ones in float32.
 
     The tensors may lie in a wrapper ({"state_dict": ...} and the like) and all names may begin with DataParallel's `module.`. No code
     in the file is run. Raises CheckpointError.
@@ -59,19 +60,24 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:
-    """The network with these weights (copied), in evaluation mode, without gradients.
-
-    `num_batches_tracked` is of no use here and may be absent. Raises CheckpointError that lists what is missing, unknown or of another shape.
-    """
+    """The network with these weights (copied), in evaluation mode, without gradients. Raises CheckpointError as `fit_state` does."""
     with torch.device("meta"):
         module = architecture.build(state)
-    difference = _difference(_shapes(module.state_dict()), _shapes(state))
-    if difference.found:
-        raise CheckpointError(f"checkpoint does not fit {architecture.name}: {difference.in_words()}; {_advice(architecture, state)}")
-    module.to_empty(device="cpu")
-    counters = {name: torch.zeros_like(value) for name, value in module.state_dict().items() if name.endswith(COUNTER)}
-    module.load_state_dict(counters | {name: value for name, value in state.items() if not name.endswith(COUNTER)})
+    fitting = fit_state(state, module.state_dict(), architecture.name)
+    module.to_empty(device="cpu").load_state_dict(fitting)
     return module.eval().requires_grad_(False)
+
+
+def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """`state` as a network called `network` with the state_dict `wanted` can load it.
+
+    `num_batches_tracked` is of no use here: it may be absent and is set to 0. Raises CheckpointError that lists what is missing, unknown
+    or of another shape, and names the known network that is nearest.
+    """
+    difference = _difference(_kinds(wanted), _kinds(state))
+    if difference.found:
+        raise CheckpointError(f"checkpoint does not fit {network}: {difference.in_words()}; {_advice(network, state)}")
+    return {name: state[name] if _is_used(name) else torch.zeros((), dtype=torch.int64) for name in wanted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +95,45 @@ class Difference:
         return bool(self.missing or self.unknown or self.reshaped)
 
     def in_words(self) -> str:
-        counts = ((self.missing, "missing"), (self.unknown, "unknown"), (self.reshaped, "of another shape"))
+        counts = ((self.missing, "missing"), (self.unknown, "unknown"), (self.reshaped, "of another kind"))
         return ", ".join(f"{len(names)} {what} ({_first(names)})" for names, what in counts if names)
 
 
-def _difference(wanted: Shapes, found: Shapes) -> Difference:
+def _difference(wanted: Kinds, found: Kinds) -> Difference:
     both = wanted.keys() & found.keys()
     changed = sorted(name for name in both if wanted[name] != found[name])
     return Difference(
         missing=[name for name in wanted if name not in found],
         unknown=[name for name in found if name not in wanted],
-        reshaped=[f"{name}: found {_size(found[name])}, wanted {_size(wanted[name])}" for name in changed],
+        reshaped=[f"{name}: found {found[name]}, wanted {wanted[name]}" for name in changed],
         agreement=(len(both) - len(changed)) / max(1, len(wanted.keys() | found.keys())),
     )
 
 
-def _advice(tried: Architecture, state: Mapping[str, Tensor]) -> str:
+def _advice(tried: str, state: Mapping[str, Tensor]) -> str:
     """Names the network whose names and shapes agree best with the checkpoint."""
-    found = _shapes(state)
+    found = _kinds(state)
     with torch.device("meta"):
-        ranked = [(_difference(_shapes(known.build(state).state_dict()), found).agreement, known.name) for known in ARCHITECTURES]
+        ranked = [(_difference(_kinds(known.build(state).state_dict()), found).agreement, known.name) for known in ARCHITECTURES]
     agreement, name = max(ranked)
     if agreement < NEAR:
         return f"no known network is near it (the nearest, {name}, shares {agreement:.0%}): is it a checkpoint of another project?"
-    if name == tried.name:
+    if name == tried:
         return f"this is the nearest known network ({agreement:.0%} agrees): the checkpoint is incomplete or its network was changed"
     return f"the nearest known network is {name} ({agreement:.0%} agrees): pass that name"
 
 
-def _shapes(state: Mapping[str, Tensor]) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(COUNTER)}
+def _kinds(state: Mapping[str, Tensor]) -> Kinds:
+    return {name: _kind(tensor) for name, tensor in state.items() if _is_used(name)}
+
+
+def _kind(tensor: Tensor) -> str:
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    return shape if tensor.is_floating_point() else f"{shape} of {tensor.dtype}"
+
+
+def _is_used(name: str) -> bool:
+    return not name.endswith(COUNTER)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -200,12 +215,12 @@ def _without_parallel_prefix(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _float32(path: Path, name: str, tensor: Tensor) -> Tensor:
-    """A dense copy or view in float32, or the counter as it is. Raises CheckpointError for other kinds and for NaN and infinity."""
-    if name.endswith(COUNTER):
+    """The tensor, in float32 if it is floating-point. Raises CheckpointError for other kinds and for NaN and infinity."""
+    if tensor.is_quantized or tensor.is_meta or tensor.is_complex() or tensor.layout is not torch.strided:
+        kind = "quantised" if tensor.is_quantized else "without values (meta)" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+        raise CheckpointError(f"{path}: {name!r} is {kind}: wanted dense real weights; save the network before it is converted")
+    if not tensor.is_floating_point():
         return tensor.detach()
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
-        kind = "quantised" if tensor.is_quantized else "empty (meta)" if tensor.is_meta else f"{tensor.dtype} {tensor.layout}"
-        raise CheckpointError(f"{path}: {name!r} is {kind}: wanted dense floating-point weights; save the network before quantising it")
     dense = tensor.detach().to(torch.float32).contiguous()
     strange = int(dense.numel() - dense.isfinite().sum())
     if strange:
@@ -216,7 +231,3 @@ def _float32(path: Path, name: str, tensor: Tensor) -> Tensor:
 def _first(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed[:NAMES_SHOWN]) + (", ..." if len(listed) > NAMES_SHOWN else "")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

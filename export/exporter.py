@@ -59,7 +59,7 @@ def export_bundles(
     batch: Batch = 1,
     pictures: Pictures | None = None,
     opset: int = OPSET,
-    say: Say = lambda step: None,
+    say: Say = lambda _: None,
 ) -> list[Export]:
     """Writes one bundle a target, `out/<name>-<HxW>.<target>.pose`.
 

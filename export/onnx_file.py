@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import BackendUnavailable, ExportError
 from edgepose.engines.record import Record
 
 if TYPE_CHECKING:
-    import onnx
+    from onnx import ModelProto
 
 EXTERNAL_ABOVE_BYTES = (1 << 31) - (1 << 24)
 """Protobuf refuses messages of 2 GiB; the margin leaves room for the graph itself."""
@@ -25,11 +25,11 @@ def import_onnx() -> Any:
     return onnx
 
 
-def load_onnx(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> ModelProto:
     """Reads a model and its external data. Raises ExportError for what is not an ONNX file."""
     onnx = import_onnx()
     try:
-        model: onnx.ModelProto = onnx.load(str(path))
+        model = cast("ModelProto", onnx.load(str(path)))
     except Exception as error:  # protobuf's DecodeError shares no base class with OSError
         raise ExportError(f"{path}: not an ONNX model ({' '.join(str(error).split())[:120]})") from error
     if not model.graph.node:
@@ -37,7 +37,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def save_onnx(model: onnx.ModelProto, path: Path, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> list[Path]:
+def save_onnx(model: ModelProto, path: Path, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> list[Path]:
     """Writes and checks a model; returns the files written. Raises ExportError where the checker refuses it."""
     onnx = import_onnx()
     data = path.with_name(f"{path.name}.data")
@@ -50,16 +50,16 @@ def save_onnx(model: onnx.ModelProto, path: Path, external_above_bytes: int = EX
     return [path, data] if external else [path]
 
 
-def weights_bytes(model: onnx.ModelProto) -> int:
+def weights_bytes(model: ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
-def opset_of(model: onnx.ModelProto) -> int:
+def opset_of(model: ModelProto) -> int:
     """Version of the default operator set."""
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+def simplified(model: ModelProto) -> ModelProto:
     """onnxsim's result; the model itself where it is too large for protobuf. Raises ExportError."""
     try:
         import onnxsim
@@ -74,7 +74,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def with_metadata(model: onnx.ModelProto, contract: ModelContract, source: Record, tools: dict[str, str]) -> onnx.ModelProto:
+def with_metadata(model: ModelProto, contract: ModelContract, source: Record, tools: dict[str, str]) -> ModelProto:
     """Writes contract, origin and tool versions into the model's metadata, so that the file explains itself anywhere."""
     import_onnx().helper.set_model_props(
         model,
@@ -87,7 +87,7 @@ def with_metadata(model: onnx.ModelProto, contract: ModelContract, source: Recor
     return model
 
 
-def contract_in(model: onnx.ModelProto) -> ModelContract | None:
+def contract_in(model: ModelProto) -> ModelContract | None:
     """The contract that `with_metadata` wrote, if any."""
     for entry in model.metadata_props:
         if entry.key == _CONTRACT_KEY:

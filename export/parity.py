@@ -40,7 +40,7 @@ class ParityCheck:
         self._contract = contract
         self._pictures = pictures
         self._noise = noise
-        self._seen: dict[str, tuple[Maps, list[Poses]]] = {}
+        self._seen: dict[Stage, tuple[Maps, list[Poses]]] = {}
 
     def compare(self, before: Stage, after: Stage, tolerance: Tolerance) -> HopParity:
         """The figures of a hop. Raises ParityError where they lie beyond the tolerance."""
@@ -93,10 +93,10 @@ class ParityCheck:
         return self._results(stage)[1]
 
     def _results(self, stage: Stage) -> tuple[Maps, list[Poses]]:
-        if stage.name not in self._seen:
+        if stage not in self._seen:
             maps = stage.maps(self._pictures)
-            self._seen[stage.name] = maps, [] if self._noise else decoded(maps, self._contract)
-        return self._seen[stage.name]
+            self._seen[stage] = maps, [] if self._noise else decoded(maps, self._contract)
+        return self._seen[stage]
 
 
 def decoded(maps: Maps, contract: ModelContract) -> list[Poses]:

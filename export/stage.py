@@ -180,11 +180,12 @@ class IrStage(EngineStage):
     def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
         model = read_model(self._path)
         model.add_outputs([model.input()])
-        own = len(model.outputs)
-        model.add_outputs(list(tensors))
+        seen = len(model.outputs) - 1
+        own = {name for output in model.outputs for name in output.get_names()}
+        model.add_outputs([name for name in tensors if name not in own])
         compiled, _ = compile_model(model, self._engine.contract, self._precision, "CPU", 1, self.batch)
-        results = list(compiled(np.ascontiguousarray(pictures)).values())
-        return {INPUT: results[own - 1], **dict(zip(tensors, results[own:], strict=True))}
+        results = compiled(np.ascontiguousarray(pictures))
+        return {INPUT: results[compiled.outputs[seen]], **{name: results[compiled.output(name)] for name in tensors}}
 
 
 def in_batches(pictures: Pictures, size: int, run: Callable[[Pictures], Maps]) -> Maps:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from edgepose.engines import console
+from edgepose.engines.errors import SinkError
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.estimator import PoseEstimator
@@ -46,6 +47,7 @@ def run(
 ) -> None:
     """Finds the people in pictures or a video, draws them and writes their keypoints."""
     frames = open_source(source)
+    _check_out(out, source)
     messages = console.messages()
     with ExitStack() as stack:
         engine = open_engine(bundle, device, slots)
@@ -67,6 +69,13 @@ def run(
         took_s = time.perf_counter() - began
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
     messages.print(f"results: {out}", highlight=False)
+
+
+def _check_out(out: Path, source: Path) -> None:
+    """Drawn pictures and videos keep their source's name, so they may not go into its folder."""
+    folder = source if source.is_dir() else source.parent
+    if out.resolve() == folder.resolve():
+        raise SinkError(f"{out}: results there would overwrite the source: give another --out")
 
 
 def _sinks(

@@ -52,7 +52,6 @@ def poses_from_maps(heatmaps: NDArray[np.floating], pafs: NDArray[np.floating], 
 
 def find_peaks(heatmap: NDArray[np.floating], threshold: float) -> Floats:
     """(h, w) -> (peaks, 3): x and y in cells, value; row by row."""
-    h, w = heatmap.shape
     padded = np.pad(heatmap.astype(np.float64), 1, constant_values=-np.inf)
     centre, up, left = padded[1:-1, 1:-1], padded[:-2, 1:-1], padded[1:-1, :-2]
     down, right = padded[2:, 1:-1], padded[1:-1, 2:]
@@ -132,7 +131,7 @@ def _assembled(edges: list[Edge], skeleton: Skeleton) -> list[Person]:
             people = [p for p in people if p is not first and p is not second]
             first.update(second)
             people.append(first)
-            person_of.update({(kind, peak): first for kind, peak in first.items()})
+            person_of.update(dict.fromkeys(first.items(), first))
         taken |= ends
     return people
 

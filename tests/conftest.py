@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.skeleton import Limb
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 

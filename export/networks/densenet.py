@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 GROWTH = 32
 BOTTLENECK = 4 * GROWTH
@@ -70,8 +70,8 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(BOTTLENECK, GROWTH, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(F.relu(self.norm1(x)))
-        y: Tensor = self.conv2(F.relu(self.norm2(x)))
+        x = self.conv1(functional.relu(self.norm1(x)))
+        y: Tensor = self.conv2(functional.relu(self.norm2(x)))
         return y
 
 

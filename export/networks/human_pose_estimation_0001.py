@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 HEATMAP_CHANNELS = 19
 PAF_CHANNELS = 38
@@ -50,7 +50,7 @@ class HumanPoseEstimation0001(nn.Module):
         features = self._features(x)
         x = features
         for conv in self.init:
-            x = F.relu(conv(x))
+            x = functional.relu(conv(x))
         x = torch.cat([self.paf1(x), self.hm1(x), features], 1)
         for block in self.ref:
             x = block(x)
@@ -58,14 +58,14 @@ class HumanPoseEstimation0001(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 128, H/8, W/8), what both stages see."""
-        x = F.relu(self.stem(x))
+        x = functional.relu(self.stem(x))
         for block in self.body:
             x = block(x)
-        aligned = F.elu(self.align(x))
-        x = F.elu(self.red(aligned))
+        aligned = functional.elu(self.align(x))
+        x = functional.elu(self.red(aligned))
         for depthwise, pointwise in zip(self.cdw, self.cpw, strict=True):
-            x = F.elu(pointwise(F.elu(depthwise(x))))
-        return F.relu(self.cpm(aligned + x))
+            x = functional.elu(pointwise(functional.elu(depthwise(x))))
+        return functional.relu(self.cpm(aligned + x))
 
 
 class DepthwiseSeparable(nn.Module):
@@ -77,7 +77,7 @@ class DepthwiseSeparable(nn.Module):
         self.pw = _conv(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.pw(F.relu(self.dw(x))))
+        return functional.relu(self.pw(functional.relu(self.dw(x))))
 
 
 class Refinement(nn.Module):
@@ -90,15 +90,15 @@ class Refinement(nn.Module):
         self.b = _conv(outputs, outputs, 3, dilation=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.sq(x))
-        return x + F.relu(self.b(F.relu(self.a(x))))
+        x = functional.relu(self.sq(x))
+        return x + functional.relu(self.b(functional.relu(self.a(x))))
 
 
 class Head(nn.ModuleList):
     """1x1 + ReLU, 1x1. A list, because the checkpoint numbers its two convolutions 0 and 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self[1](F.relu(self[0](x)))
+        y: Tensor = self[1](functional.relu(self[0](x)))
         return y
 
 

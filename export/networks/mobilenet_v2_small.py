@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 HEATMAP_CHANNELS = 19
 PAF_CHANNELS = 38
@@ -58,7 +58,7 @@ class MobilenetV2Small(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 64, H/8, W/8)."""
-        x = F.relu6(self.stem(x))
+        x = functional.relu6(self.stem(x))
         for block in self.blocks[: LAST_FINE_BLOCK + 1]:
             x = block(x)
         fine = x
@@ -78,8 +78,8 @@ class InvertedResidual(nn.Module):
         self.p = _conv_bn(expanded, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.e is None else F.relu6(self.e(x))
-        y = self.p(F.relu6(self.d(y)))
+        expanded = x if self.e is None else functional.relu6(self.e(x))
+        y: Tensor = self.p(functional.relu6(self.d(expanded)))
         return x + y if self.adds_input else y
 
 
@@ -105,7 +105,7 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.l[:-1]:
-            x = F.relu(layer(x))
+            x = functional.relu(layer(x))
         y: Tensor = self.l[-1](x)
         return y
 
@@ -118,10 +118,10 @@ class DoubleBilinear(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
         x = torch.cat([x, x[:, :, -1:]], 2)
         x = torch.cat([x, x[:, :, :, -1:]], 3)
-        return F.avg_pool2d(x, kernel_size=2, stride=1)
+        return functional.avg_pool2d(x, kernel_size=2, stride=1)
 
 
 class ConvBatchNorm(nn.Sequential):
@@ -131,10 +131,9 @@ class ConvBatchNorm(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(conv.out_channels, eps=BATCH_NORM_EPSILON))
         self.pads = conv.stride == (2, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.pads:
-            x = F.pad(x, (0, 1, 0, 1))
-        y: Tensor = super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  Sequential's name
+        x = functional.pad(input, (0, 1, 0, 1)) if self.pads else input
+        y: Tensor = self[1](self[0](x))
         return y
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 # Blocks in each of the four layers, and whether they are bottlenecks.
 RESNETS = {
@@ -34,8 +34,8 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(self.features, classes) if classes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         y: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return y
 
@@ -52,9 +52,9 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -72,10 +72,10 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 def resnet_named(name: str, classes: int = 0) -> ResNet:

@@ -134,7 +134,7 @@ def _width(state: Mapping[str, Tensor], otherwise: int) -> int:
     """Channels between upsampling and the last convolution: input channels of the latter, where it is not the head's only one."""
     for key in ("1.cmap_att.weight", "1.cmap_conv.1.weight"):
         if key in state and state[key].ndim == 4:
-            return state[key].shape[1]
+            return int(state[key].shape[1])
     return otherwise
 
 

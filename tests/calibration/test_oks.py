@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgepose.calibration.oks import agreement, oks_matrix
 from edgepose.engines.skeleton import COCO18
 from edgepose.runtime.poses import Poses, no_poses

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgepose.engines import Engine
 from edgepose.engines.errors import BackendUnavailable, EdgePoseError, ShapeMismatch
 from edgepose.engines.fake import FakeEngine
@@ -113,7 +114,7 @@ def test_closing_with_work_in_flight_and_closing_twice_are_allowed(open_tiny: Op
     assert engine.slots == ()
 
 
-def test_a_contract_that_speaks_of_other_maps_is_refused(open_tiny: Open, tiny_model: Any, backend: str) -> None:
+def test_a_contract_that_speaks_of_other_maps_is_refused(open_tiny: Open, tiny_model: Any) -> None:
     data = tiny_model.contract.model_dump()
     data["output"]["paf_channels"] = 4
     wrong = type(tiny_model.contract).model_validate(data)

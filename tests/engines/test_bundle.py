@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgepose.engines import open_bundle, open_engine
 from edgepose.engines.bundle import MANIFEST, Bundle, Manifest, SourceRecord, bundle_directory, record_of, write_manifest
 from edgepose.engines.errors import BundleCorrupt, BundleStale, ConfigError, ShapeMismatch, SinkError

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgepose.engines import Fit, ModelContract, contract_from_json
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIZE = st.integers(1, 4000)
 
@@ -27,7 +28,7 @@ def test_a_picture_lies_inside_the_input_and_keeps_its_shape_unless_stretched(ti
     def check(w: int, h: int) -> None:
         place = contract.place((w, h))
         (pw, ph), (left, top) = place.size_wh, place.offset_xy
-        assert 0 <= left and 0 <= top and left + pw <= 456 and top + ph <= 256 and min(pw, ph) >= 1
+        assert left >= 0 and top >= 0 and left + pw <= 456 and top + ph <= 256 and min(pw, ph) >= 1
         if fit is Fit.STRETCH:
             assert (pw, ph) == (456, 256)
         else:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import BUILT_IN_SKELETONS, COCO18, TRT_POSE18, Skeleton, skeleton_from_json, skeleton_named
 

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18, TRT_POSE18, skeleton_from_trt_pose
 from edgepose.export.checkpoint import load_state_dict, load_weights
 from edgepose.export.networks.catalogue import ARCHITECTURES, architecture_named
 from edgepose.export.networks.mobilenet_v2_small import DoubleBilinear
 from edgepose.export.networks.trt_pose import CmapPafHead, CmapPafHeadAttention, HeadShape, head_shape_from_state
-from torch import Tensor, nn
 
 Fill = Callable[[str, tuple[int, ...], str], Tensor]
 HUMAN_POSE = "human-pose-estimation-0001"
@@ -27,7 +28,8 @@ HUMAN_POSE = "human-pose-estimation-0001"
 def fill(assets: Path) -> Fill:
     """Formula that fills a parameter of a given name and shape."""
     spec = importlib.util.spec_from_file_location("checkpoint_from_keys", assets / "checkpoints" / "checkpoint_from_keys.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     made: Fill = module.fill
@@ -48,6 +50,7 @@ def run(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def photo(assets: Path, height: int, width: int) -> Tensor:
     """A street of people, (1, 3, height, width) BGR in 0-255."""
     picture = cv2.imread(str(assets / "coco" / "val" / "000000000872.jpg"))
+    assert picture is not None
     return torch.from_numpy(cv2.resize(picture, (width, height)).transpose(2, 0, 1)[None].astype(np.float32))
 
 
@@ -106,9 +109,7 @@ def test_human_pose_estimation_0001_agrees_with_the_published_ir(human_pose: nn.
 def test_mobilenet_v2_small_agrees_with_the_published_graph_when_it_normalises_by_the_picture(assets: Path) -> None:
     """The graph normalises by the statistics of the picture at hand, which is what batch normalisation in training mode does."""
     openvino = pytest.importorskip("openvino")
-    network = load_weights(
-        architecture_named("mobilenet_v2_small"), load_state_dict(assets / "weights" / "mobilenet_v2_small.pth")
-    )
+    network = load_weights(architecture_named("mobilenet_v2_small"), load_state_dict(assets / "weights" / "mobilenet_v2_small.pth"))
     graph = openvino.Core().read_model(assets / "weights" / "mobilenet_v2_small.pb")
     x = photo(assets, 128, 96) / 127.5 - 1
     original = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy().transpose(0, 2, 3, 1).copy())[0]
@@ -120,9 +121,7 @@ def test_mobilenet_v2_small_agrees_with_the_published_graph_when_it_normalises_b
 
 
 def test_mobilenet_v2_small_sees_the_people_on_a_photograph(assets: Path) -> None:
-    network = load_weights(
-        architecture_named("mobilenet_v2_small"), load_state_dict(assets / "weights" / "mobilenet_v2_small.pth")
-    )
+    network = load_weights(architecture_named("mobilenet_v2_small"), load_state_dict(assets / "weights" / "mobilenet_v2_small.pth"))
     heatmaps, _ = run(network, photo(assets, 368, 432) / 127.5 - 1)
 
     assert heatmaps.shape == (1, 19, 46, 54)
@@ -198,7 +197,8 @@ def test_the_contracts_of_openpose_networks_differ_in_normalisation() -> None:
     assert (first.input.channels, first.input.mean[0], first.input.std[0]) == ("BGR", 128, 255)
     assert (second.input.channels, second.input.mean[0], second.input.std[0]) == ("BGR", 127.5, 127.5)
     assert first.skeleton == second.skeleton == COCO18
-    assert first.output.background and second.output.background
+    assert first.output.background
+    assert second.output.background
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -212,7 +212,7 @@ def test_other_channel_counts_need_the_skeleton_that_goes_with_them() -> None:
         head = CmapPafHeadAttention(512, HeadShape(3, 4))
     state = {f"1.{key}": value for key, value in head.state_dict().items()}
 
-    with pytest.raises(ConfigError, match=r"finds 3 keypoints and 4 PAF channels, but skeleton 'trt_pose18' has 18 .* --skeleton"):
+    with pytest.raises(ConfigError, match=r"finds 3 keypoints and 4 PAF channels, but skeleton 'trt_pose18' has 18 .*--skeleton"):
         architecture.contract(state, None)
     arm = skeleton_from_trt_pose({"name": "arm", "keypoints": ["a", "b", "c"], "skeleton": [[1, 2], [2, 3]]}, "arm")
     contract = architecture.contract(state, arm)

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from edgepose.engines.errors import ShapeMismatch
 from edgepose.engines.skeleton import COCO18, Limb, Skeleton
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.paf_reference import find_peaks, poses_from_maps
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 CHAIN = Skeleton(name="chain", keypoints=("a", "b", "c"), limbs=(Limb(start=0, end=1, x=0, y=1), Limb(start=1, end=2, x=3, y=2)))
 

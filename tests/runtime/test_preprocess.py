@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgepose.engines import Fit, ModelContract
 from edgepose.engines.errors import ShapeMismatch
 from edgepose.engines.fake import FakeEngine, block_means
@@ -12,8 +15,6 @@ from edgepose.engines.skeleton import Limb, Skeleton
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.preprocess import fit_into
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("fit", list(Fit))

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edgepose.calibration.oks import agreement
+from edgepose.engines import contract_from_json, open_bundle, open_engine
+from edgepose.engines.errors import ConfigError, ExportError, ParityError
+from edgepose.engines.target import target_named
+from edgepose.export import exporter
+from edgepose.export.checkpoint import load_state_dict, load_weights
+from edgepose.export.exporter import export_bundles
+from edgepose.export.network import Network, network_from_ir, network_from_model
+from edgepose.export.networks.catalogue import architecture_named
+from edgepose.export.onnx_file import contract_in, load_onnx, opset_of, save_onnx
+from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
+from edgepose.export.parity import Tolerance
+from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.sources import picture_from_file
+
+TARGETS = {name: target_named(name) for name in ("onnx", "ov-fp32", "ov-fp16", "ov-bf16", "ov-int8")}
+
+
+def test_a_bundle_says_everything_about_itself(small_bundles: Any, small_network: Network) -> None:
+    bundle = small_bundles["ov-fp32"].bundle
+    assert bundle.path.name == "build-24x32.ov-fp32.pose"
+    manifest = bundle.manifest
+    assert manifest.contract == small_network.contract and manifest.opset == 17 and manifest.batch == "dynamic"
+    assert set(manifest.files) == {"model.xml", "model.bin"} and {"torch", "openvino", "onnx"} <= set(manifest.tools)
+    assert [hop.hop for hop in manifest.parity] == [
+        "torch -> onnx", "onnx -> simplified", "simplified -> ov-fp32", "torch -> ov-fp32"
+    ]  # fmt: skip
+
+
+def test_the_onnx_carries_contract_and_origin_and_only_operators_of_opset_17(small_bundles: Any, small_network: Network) -> None:
+    model = load_onnx(small_bundles["onnx"].bundle.model_path)
+    assert contract_in(model) == small_network.contract
+    assert opset_of(model) == 17 and [entry.domain for entry in model.opset_import] == [""]
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert "my_networks:build" in properties["edgepose.source"] and "torch=" in properties["edgepose.tools"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "ov-fp32"])
+def test_a_dynamic_bundle_runs_in_any_batch(small_bundles: Any, target: str, random_pictures: Any) -> None:
+    pictures = random_pictures(3, 24, 32)
+    path = small_bundles[target].bundle.path
+    slot, single = open_engine(path, batch=3).slots[0], open_engine(path).slots[0]
+    slot.pictures[:], single.pictures[:] = pictures, pictures[2:]
+    slot.start()
+    single.start()
+    np.testing.assert_allclose(slot.wait().heatmaps[2:], single.wait().heatmaps, atol=1e-5)
+
+
+def test_a_fixed_batch_is_exported_and_proven(small_network: Network, tmp_path: Path) -> None:
+    (made,) = export_bundles(small_network, [TARGETS["ov-fp32"]], tmp_path, 2)
+    assert made.bundle.manifest.batch == 2
+    assert open_engine(made.bundle).slots[0].pictures.shape[0] == 2
+
+
+def test_fp16_weights_halve_the_file(small_bundles: Any) -> None:
+    sizes = {t: small_bundles[t].bundle.manifest.files["model.bin"].bytes for t in ("ov-fp32", "ov-fp16")}
+    assert sizes["ov-fp16"] < 0.6 * sizes["ov-fp32"]
+
+
+def test_a_hop_beyond_its_tolerance_leaves_no_bundle(small_network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(exporter.TOLERANCES, "ov-fp16", Tolerance(1e-9, 0.999))
+    with pytest.raises(ParityError, match="hop simplified -> ov-fp16"):
+        export_bundles(small_network, [TARGETS["ov-fp16"]], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_program_and_an_existing_onnx_give_the_same_maps(
+    small_network: Network, small_bundles: Any, tmp_path: Path, random_pictures: Any
+) -> None:
+    assert small_network.module is not None
+    torch.export.save(program_from_module(small_network.module, small_network.contract, 1), tmp_path / "small.pt2")
+    program = network_from_model(str(tmp_path / "small.pt2"), None, small_network.contract)
+    assert program.batch == 1
+    from_onnx = network_from_model(str(small_bundles["onnx"].bundle.model_path), None, None)
+    assert from_onnx.contract == small_network.contract and from_onnx.batch == "dynamic"
+    pictures = random_pictures(1, 24, 32)
+    maps = []
+    for network in (program, from_onnx):
+        (made,) = export_bundles(network, [TARGETS["onnx"]], tmp_path / network.name, network.batch or 1)
+        slot = open_engine(made.bundle).slots[0]
+        slot.pictures[:] = pictures
+        slot.start()
+        maps.append(slot.wait().heatmaps)
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-6)
+
+
+def test_an_onnx_without_contract_asks_for_one(small_bundles: Any, tmp_path: Path) -> None:
+    model = load_onnx(small_bundles["onnx"].bundle.model_path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(ConfigError, match="--contract FILE"):
+        network_from_model(str(tmp_path / "bare.onnx"), None, None)
+
+
+def test_models_above_the_protobuf_limit_keep_their_weights_beside_them(small_bundles: Any, tmp_path: Path) -> None:
+    model = load_onnx(small_bundles["onnx"].bundle.model_path)
+    files = save_onnx(model, tmp_path / "model.onnx", external_above_bytes=100)
+    assert [file.name for file in files] == ["model.onnx", "model.onnx.data"]
+    again = load_onnx(tmp_path / "model.onnx")
+    assert {w.name: w.raw_data for w in again.graph.initializer} == {
+        w.name: w.raw_data for w in load_onnx(small_bundles["onnx"].bundle.model_path).graph.initializer
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("my_networks:nothing", "wanted package.module:factory that can be imported"),
+        ("no_such_module:build", "No module named"),
+        ("my_networks:not_a_module", "wanted a torch.nn.Module"),
+        ("network.bin", "wanted package.module:factory, a .pt2, an .onnx"),
+        ("none.onnx", "no such file"),
+    ],
+)
+def test_models_of_another_form_are_refused(factory_folder: Path, tiny_model: Any, spec: str, words: str) -> None:
+    assert factory_folder
+    with pytest.raises(ConfigError, match=words):
+        network_from_model(spec, None, tiny_model.contract)
+
+
+def test_int8_is_only_taken_from_an_ir_that_has_it(small_network: Network, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="calibration is not built yet"):
+        export_bundles(small_network, [TARGETS["ov-int8"]], tmp_path)
+
+
+@pytest.mark.needs("bf16")
+def test_bf16_is_really_executed_in_bf16(small_network: Network, tmp_path: Path) -> None:
+    (made,) = export_bundles(small_network, [TARGETS["ov-bf16"]], tmp_path)
+    assert set(made.execution.precisions) == {"bf16"}
+
+
+def test_every_hop_of_the_real_network_is_proven_on_real_pictures(real_bundles: Any) -> None:
+    """The figures that the README states for human-pose-estimation-0001 at 256 x 456."""
+    onnx_hop = real_bundles["onnx"].bundle.manifest.parity[0]
+    assert onnx_hop.hop == "torch -> onnx" and not onnx_hop.noise and onnx_hop.pictures == 12
+    assert all(t.relative_rmse < 1e-5 for t in onnx_hop.tensors)
+    for target, rmse, oks in (("onnx", 1e-5, 0.999), ("ov-fp32", 1e-4, 0.999), ("ov-fp16", 1e-2, 0.99)):
+        whole = real_bundles[target].bundle.manifest.parity[-1]
+        assert whole.hop.startswith("torch -> ") and whole.poses.persons >= 15
+        assert all(t.relative_rmse < rmse for t in whole.tensors)
+        assert whole.poses.oks_min >= oks and whole.poses.missed == 0
+
+
+def test_fp32_on_openvino_is_executed_in_fp32(real_bundles: Any) -> None:
+    assert real_bundles["ov-fp32"].execution.precisions == {"f32": 58}
+
+
+def test_intels_own_ir_finds_the_same_poses_as_our_export(real_bundles: Any, real_contract: Any, assets: Path, tmp_path: Path) -> None:
+    data = real_contract.model_dump(mode="json")
+    data["output"] |= {"heatmaps": "Mconv7_stage2_L2", "pafs": "Mconv7_stage2_L1"}
+    (tmp_path / "contract.json").write_text(json.dumps(data))
+    network = network_from_ir(assets / "weights" / "human-pose-estimation-0001.xml", contract_from_json(tmp_path / "contract.json"))
+    with pytest.raises(ConfigError, match="its target is ov-int8"):
+        export_bundles(network, [TARGETS["ov-fp32"]], tmp_path)
+    (theirs,) = export_bundles(network, [TARGETS["ov-int8"]], tmp_path)
+    assert {"u8", "i8"} & set(theirs.execution.precisions)
+    pictures = [picture_from_file(p) for p in sorted((assets / "coco" / "val").glob("*.jpg"))[::8]]
+    found = []
+    for bundle in (theirs.bundle, real_bundles["ov-fp32"].bundle):
+        estimator = PoseEstimator(open_engine(bundle))
+        found.append([estimator.estimate(picture) for picture in pictures])
+    agreed = agreement(*found, real_contract.skeleton)
+    assert len(agreed.oks) >= 15 and np.mean(agreed.oks) >= 0.97
+
+
+@pytest.mark.parametrize(("arch", "size"), [("resnet18_baseline_att", 224), ("densenet121_baseline_att", 256)])
+def test_trt_pose_networks_keep_their_maps_in_onnx(assets: Path, tmp_path: Path, arch: str, size: int) -> None:
+    """The .npz holds what the original network computes for the same formula-filled weights, every fourth row and column."""
+    import importlib.util
+
+    stem = f"{arch}_{size}x{size}"
+    spec = importlib.util.spec_from_file_location("keys", assets / "checkpoints" / "checkpoint_from_keys.py")
+    assert spec and spec.loader
+    keys = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(keys)
+    shapes = json.loads((assets / "checkpoints" / f"{stem}.keys.json").read_text())
+    torch.save({k: keys.fill(k, tuple(s), "a") for k, s in shapes.items()}, tmp_path / "c.pth")
+    state = load_state_dict(tmp_path / "c.pth")
+    architecture = architecture_named(arch)
+    contract = architecture.contract(state, None)
+    program = program_from_module(load_weights(architecture, state), contract, 1)
+    save_onnx(onnx_from_program(program, contract), tmp_path / "m.onnx")
+
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(7).standard_normal((1, 3, size, size)).astype(np.float32)
+    wanted = np.load(assets / "checkpoints" / f"{stem}.npz")
+    for name, found in zip(("cmap", "paf"), session.run(["heatmaps", "pafs"], {"input": x}), strict=True):
+        reference = wanted[name].reshape(found[..., ::4, ::4].shape)
+        assert np.abs(found[..., ::4, ::4] - reference).max() / np.abs(reference).max() < 1e-4
+
+
+def test_a_bundle_can_be_opened_from_where_it_was_moved(small_bundles: Any, tmp_path: Path) -> None:
+    import shutil
+
+    moved = Path(shutil.copytree(small_bundles["ov-fp32"].bundle.path, tmp_path / "elsewhere.pose"))
+    assert open_bundle(moved).manifest == small_bundles["ov-fp32"].bundle.manifest
