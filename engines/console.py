@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 
 from edgepose.engines.errors import EdgePoseError
 
@@ -13,6 +14,12 @@ from edgepose.engines.errors import EdgePoseError
 def messages() -> Console:
     """For people: tables, progress, notes; on stderr, so that stdout is left to results."""
     return Console(stderr=True, soft_wrap=True)
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """A bar on a terminal that goes away when the work is done; nothing in a log file."""
+    console = messages()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def run(app: typer.Typer) -> None:

@@ -125,7 +125,7 @@ def picture_sample(path: Path, count: int, network: Network) -> Pictures:
 
 def _progress() -> Progress:
     columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    return Progress(*columns, TimeElapsedColumn(), console=console.messages())
+    return console.progress(*columns, TimeElapsedColumn())
 
 
 def _report(made: Sequence[Export], as_json: bool) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """The newest that TensorRT 8.5 (JetPack 5.1) reads; OpenVINO and ONNX Runtime have read it for years."""
+_TORCH_OPSET = 18  # the oldest that torch.onnx has operators for
 _IR_VERSION = 8  # the file format of opset 17's time, which every reader of that opset knows
 Batch = int | Literal["dynamic"]
 
@@ -37,19 +38,35 @@ def program_from_module(module: torch.nn.Module, contract: ModelContract, batch:
 
 
 def onnx_from_program(program: torch.export.ExportedProgram, contract: ModelContract, opset: int = OPSET) -> onnx.ModelProto:
-    """Converts with the contract's tensor names. Raises ExportError."""
+    """Converts with the contract's tensor names. Raises ExportError.
+
+    torch.onnx writes operator set 18 or newer; an older one is reached by ONNX's own version converter, after the exporter's optimiser
+    has folded what that converter does not know (a Pad before a Conv, say).
+    """
     import torch
 
     names = {"input_names": [contract.input.name], "output_names": [contract.output.heatmaps, contract.output.pafs]}
     try:
         with _quiet():
-            converted = torch.onnx.export(program, opset_version=opset, dynamo=True, optimize=True, verbose=False, **names)
+            converted = torch.onnx.export(
+                program, opset_version=max(opset, _TORCH_OPSET), dynamo=True, optimize=True, verbose=False, **names
+            )
     except Exception as error:  # likewise
         raise ExportError(f"torch.onnx cannot convert the network: {' '.join(str(error).split())[:300]}") from error
     assert converted is not None
-    model: onnx.ModelProto = converted.model_proto
-    model.ir_version = min(model.ir_version, _IR_VERSION) if opset <= OPSET else model.ir_version
-    return model
+    return _lowered(converted.model_proto, opset) if opset < _TORCH_OPSET else converted.model_proto
+
+
+def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    try:
+        older = version_converter.convert_version(model, opset)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise ExportError(f"the network cannot be written with operator set {opset} ({reason}): try --opset {_TORCH_OPSET}") from error
+    older.ir_version = min(older.ir_version, _IR_VERSION)
+    return older
 
 
 @contextmanager

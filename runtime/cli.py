@@ -52,7 +52,6 @@ def run(
     with ExitStack() as stack:
         engine = open_engine(bundle, device, slots)
         stack.callback(engine.close)
-        messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
         sinks = [
             stack.enter_context(sink) for sink in _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco)
         ]
@@ -65,6 +64,8 @@ def run(
         for frame, poses in bar.track(results, total=total, description=source.name):
             for sink in sinks:
                 sink.write(frame, poses)
+            if not count:
+                messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
             people, count = people + len(poses), count + 1
         took_s = time.perf_counter() - began
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
@@ -98,4 +99,4 @@ class _FramesPerSecond(ProgressColumn):
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn())
-    return Progress(*columns, console=console.messages())
+    return console.progress(*columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,11 +52,17 @@ def test_every_room_that_stands_is_packaged() -> None:
 
 
 def test_importing_engines_is_quick_and_loads_no_vendor_library() -> None:
-    """CPU time, the best of several processes: how busy the machine is does not count."""
-    code = (
-        "import sys, time, json; t = time.process_time(); import edgepose.engines; t = time.process_time() - t;"
-        "print(json.dumps([t, sorted({m.split('.')[0] for m in sys.modules})]))"
-    )
-    runs = [json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(5)]
-    assert not set(runs[0][1]) & (VENDORS | {"cv2", "av", "typer", "rich"})
-    assert min(seconds for seconds, _ in runs) < 0.3
+    """It costs NumPy and pydantic and little more: CPU time against theirs in the same run, since how fast the machine is must not decide.
+
+    Where those two take 0.15 s, as on a quiet machine of 2020 or later, twice that is the 0.3 s that is promised.
+    """
+    code = "import sys, time; t = time.process_time(); import {}; print(time.process_time() - t, *{{m.split('.')[0] for m in sys.modules}})"
+
+    def cost(modules: str) -> tuple[float, set[str]]:
+        done = subprocess.run([sys.executable, "-c", code.format(modules)], check=True, capture_output=True, text=True)
+        seconds, *loaded = done.stdout.split()
+        return float(seconds), set(loaded)
+
+    pairs = [(cost("numpy, pydantic"), cost("edgepose.engines")) for _ in range(5)]
+    assert not pairs[0][1][1] & (VENDORS | {"cv2", "av", "typer", "rich"})
+    assert min(ours[0] for _, ours in pairs) < 2 * min(theirs[0] for theirs, _ in pairs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from edgepose.export.onnx_file import contract_in, load_onnx, opset_of, save_onn
 from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
 from edgepose.export.parity import Tolerance
 from edgepose.runtime.estimator import PoseEstimator
-from edgepose.runtime.sources import picture_from_file
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.sources import open_source
 
 TARGETS = {name: target_named(name) for name in ("onnx", "ov-fp32", "ov-fp16", "ov-bf16", "ov-int8")}
 
@@ -157,7 +159,10 @@ def test_fp32_on_openvino_is_executed_in_fp32(real_bundles: Any) -> None:
 
 
 def test_intels_own_ir_finds_the_same_poses_as_our_export(real_bundles: Any, real_contract: Any, assets: Path, tmp_path: Path) -> None:
+    """The IR as shipped computes in INT8 and has its normalisation inside. Compared on the clear people of the exercise class: on people
+    of a few pixels, which INT8 finds or loses by chance, the figure says nothing about the conversion."""
     data = real_contract.model_dump(mode="json")
+    data["input"] |= {"mean": [0, 0, 0], "std": [1, 1, 1]}
     data["output"] |= {"heatmaps": "Mconv7_stage2_L2", "pafs": "Mconv7_stage2_L1"}
     (tmp_path / "contract.json").write_text(json.dumps(data))
     network = network_from_ir(assets / "weights" / "human-pose-estimation-0001.xml", contract_from_json(tmp_path / "contract.json"))
@@ -165,13 +170,14 @@ def test_intels_own_ir_finds_the_same_poses_as_our_export(real_bundles: Any, rea
         export_bundles(network, [TARGETS["ov-fp32"]], tmp_path)
     (theirs,) = export_bundles(network, [TARGETS["ov-int8"]], tmp_path)
     assert {"u8", "i8"} & set(theirs.execution.precisions)
-    pictures = [picture_from_file(p) for p in sorted((assets / "coco" / "val").glob("*.jpg"))[::8]]
+    frames = islice(open_source(assets / "video" / "exercise_1280x720.mp4").frames(), 0, None, 40)
+    pictures = [(frame.picture, None) for frame in frames]
     found = []
-    for bundle in (theirs.bundle, real_bundles["ov-fp32"].bundle):
-        estimator = PoseEstimator(open_engine(bundle))
-        found.append([estimator.estimate(picture) for picture in pictures])
+    for bundle, least in ((real_bundles["ov-fp32"].bundle, 0.2), (theirs.bundle, 0.0)):
+        estimator = PoseEstimator(open_engine(bundle), PafParameters(minimum_score=least))
+        found.append([poses for _, poses in estimator.estimate_all(pictures)])
     agreed = agreement(*found, real_contract.skeleton)
-    assert len(agreed.oks) >= 15 and np.mean(agreed.oks) >= 0.97
+    assert len(agreed.oks) >= 40 and np.mean(agreed.oks) >= 0.97 and agreed.missed == 0
 
 
 @pytest.mark.parametrize(("arch", "size"), [("resnet18_baseline_att", 224), ("densenet121_baseline_att", 256)])
