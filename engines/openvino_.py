@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+_ARITHMETIC = frozenset({"f32", "f16", "bf16", "i8", "u8"})
 # What each target asks the device to compute in; quantised layers run in INT8 whatever the hint says.
 _HINT = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
@@ -80,12 +81,17 @@ def read_model(path: Path) -> ov.Model:
 
 
 def executed_precisions(compiled: ov.CompiledModel) -> dict[str, int]:
-    """How many executed convolutions and matrix products ran in which arithmetic, from the executed graph's `runtimePrecision`."""
+    """How many executed convolutions and matrix products ran in which arithmetic, from the executed graph.
+
+    The name of the kernel ends in it (`brgconv_avx512_f32`). `runtimePrecision` is only a substitute: for FP16 weights that an FP32
+    kernel reads it says f16.
+    """
     found: Counter[str] = Counter()
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
         if _text(info["layerType"]) in _COMPUTE:
-            found[_text(info["runtimePrecision"])] += 1
+            kernel = _text(info["primitiveType"]).rsplit("_", 1)[-1]
+            found[kernel if kernel in _ARITHMETIC else _text(info["runtimePrecision"])] += 1
     return dict(found)
 
 
@@ -159,11 +165,13 @@ def _device(core: ov.Core, asked: str) -> tuple[str, str]:
 
 
 def _precision_hint(core: ov.Core, device: str, precision: Precision) -> str:
-    """BF16 is refused where the device lacks it; FP16 weights may be computed in FP32, which loses nothing."""
+    """BF16 is refused where the device lacks it. FP16 weights are computed in FP32 on a CPU, whether or not it has FP16 arithmetic,
+    so that a bundle gives the same poses on every CPU."""
     able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in able:
         raise BackendUnavailable(f"{device} computes in {', '.join(able)}, the bundle wants BF16: export and use ov-fp32 instead")
-    return "f32" if precision == "fp16" and "FP16" not in able else _HINT[precision]
+    on_cpu = device.split(".")[0] == "CPU"
+    return "f32" if precision == "fp16" and (on_cpu or "FP16" not in able) else _HINT[precision]
 
 
 def _reshape(model: ov.Model, contract: ModelContract, batch: int) -> None:
@@ -213,7 +221,7 @@ def _check_output_shapes(model: ov.Model, contract: ModelContract) -> None:
 def _verify_precision(execution: Execution, precision: Precision, hint: str) -> None:
     """The executed graph must hold what was asked for: no lower arithmetic in FP32, the asked one in BF16, INT8 in INT8."""
     found = execution.precisions
-    low = {p: n for p, n in found.items() if p not in ("f32", "fp32")}
+    low = {p: n for p, n in found.items() if p != "f32"}
     wanted = {"bf16": ("bf16",), "int8": ("u8", "i8")}.get(precision)
     if hint == "f32" and precision != "int8" and low:
         raise EngineLoadError(f"asked for FP32 arithmetic, {execution} ran: report this with the OpenVINO version")

@@ -25,7 +25,7 @@ TARGETS = (
     Target("onnx", "onnxruntime", "fp32", "ONNX in FP32, run by ONNX Runtime on the CPU"),
     Target("ov-fp32", "openvino", "fp32", "OpenVINO IR, weights and arithmetic in FP32"),
     Target("ov-bf16", "openvino", "bf16", "OpenVINO IR, FP32 weights, BF16 arithmetic (OpenVINO's own default where the CPU has it)"),
-    Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16, arithmetic in FP16 where the device has it, else FP32"),
+    Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16; arithmetic in FP32 on a CPU, in FP16 on a GPU"),
     Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers (only from an IR that already has them)"),
 )
 _PLANNED = ("trt-fp32", "trt-fp16", "trt-int8")

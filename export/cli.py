@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,7 @@ from edgepose.export.exporter import Export, export_bundles, fitted_pictures, st
 from edgepose.export.network import Network, network_from_architecture, network_from_model
 from edgepose.export.onnx_from_torch import OPSET, Batch
 from edgepose.export.stage import Pictures
-from edgepose.runtime.sources import open_source
+from edgepose.runtime.sources import PictureSource, open_source
 
 app = typer.Typer(name="pose-export", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 _VERIFIED_AT_MOST = 12
@@ -110,8 +112,6 @@ def _batch(text: str, network: Network) -> Batch:
 def _renamed(network: Network, name: str) -> Network:
     if Path(name).name != name or name.startswith("."):
         raise typer.BadParameter(f"{name!r}: wanted a plain file name", param_hint="--name")
-    from dataclasses import replace
-
     return replace(network, name=name)
 
 
@@ -119,8 +119,10 @@ def picture_sample(path: Path, count: int, network: Network) -> Pictures:
     """Up to `count` pictures of a picture, folder or video, spread evenly, fitted for the network: (n, height, width, 3) BGR."""
     source = open_source(path)
     every = max(1, (source.count or count) // count)
-    chosen = [frame.picture for frame in source.frames() if frame.index % every == 0]
-    return fitted_pictures(chosen[:count], network)
+    if isinstance(source, PictureSource):
+        source, every = PictureSource(source.paths[::every]), 1
+    spread = (frame.picture for frame in source.frames() if frame.index % every == 0)
+    return fitted_pictures(islice(spread, count), network)
 
 
 def _progress() -> Progress:
@@ -145,6 +147,8 @@ def _summary(one: Export) -> dict[str, Any]:
         "target": manifest.target,
         "bytes": sum(f.bytes for f in manifest.files.values()),
         "executed": {"backend": one.execution.backend, "device": one.execution.device, "precisions": one.execution.precisions},
+        "tools": manifest.tools,
+        "source": manifest.source.model_dump(),
         "parity": [hop.model_dump(mode="json") for hop in manifest.parity],
     }
 

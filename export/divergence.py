@@ -26,7 +26,7 @@ def cause_of(
     node = first_difference(before, after, pictures, tolerance)
     if node:
         told.append(f"first node that differs: {node.kind} {node.name!r} (tensor {node.tensor!r})")
-    return "; ".join(t for t in told if t) or "the stages share no inner tensor that differs: the fault lies in the last nodes"
+    return "; ".join(t for t in told if t) or "every inner tensor that both stages have is within the tolerance"
 
 
 def first_difference(before: Stage, after: Stage, pictures: Pictures, tolerance: float) -> Node | None:
