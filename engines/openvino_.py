@@ -170,7 +170,7 @@ def _precision_hint(core: ov.Core, device: str, precision: Precision) -> str:
     able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in able:
         raise BackendUnavailable(f"{device} computes in {', '.join(able)}, the bundle wants BF16: export and use ov-fp32 instead")
-    on_cpu = device.split(".")[0] == "CPU"
+    on_cpu = device.startswith("CPU")
     return "f32" if precision == "fp16" and (on_cpu or "FP16" not in able) else _HINT[precision]
 
 
