@@ -158,18 +158,18 @@ def _table(made: Sequence[Export]) -> Table:
     hops = list(dict.fromkeys(hop for one in made for hop in one.bundle.manifest.parity))
     pictures = f"{hops[0].pictures} {'pieces of structured noise' if hops[0].noise else 'pictures'}"
     outputs = [tensor.tensor for tensor in hops[0].tensors]
-    table = Table(title=f"Parity on {pictures}: relative RMSE of {' and '.join(outputs)}, poses by OKS", box=SIMPLE_HEAD, pad_edge=False)
-    table.title_justify = "left"
-    for heading in ("hop", *outputs, "allowed", "max abs", "persons", "OKS min", "missed", "extra"):
+    title = f"Parity on {pictures}: relative RMSE of {' and '.join(outputs)}, poses by OKS"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("hop", *outputs, "allowed", "persons", "OKS min", "mean", "missed", "extra"):
         table.add_column(heading, justify="left" if heading == "hop" else "right", no_wrap=True)
     for hop in hops:
-        table.add_row(hop.hop, *_figures(hop))
+        table.add_row(hop.hop.replace(" -> ", "→"), *_figures(hop))
     return table
 
 
 def _figures(hop: HopParity) -> list[str]:
     errors = [f"{tensor.relative_rmse:.1e}" for tensor in hop.tensors]
-    worst = f"{max(tensor.max_abs for tensor in hop.tensors):.1e}"
     poses = hop.poses
-    people = [str(poses.persons), f"{poses.oks_min:.4f}", str(poses.missed), str(poses.extra)] if poses else []
-    return [*errors, f"{hop.tensors[0].tolerance:.0e}", worst, *people]
+    oks = [f"{poses.oks_min:.4f}", f"{poses.oks_mean:.4f}"] if poses else []
+    people = [str(poses.persons), *oks, str(poses.missed), str(poses.extra)] if poses else []
+    return [*errors, f"{hop.tensors[0].tolerance:.0e}", *people]

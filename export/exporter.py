@@ -189,7 +189,7 @@ class _Chain:
         if target.backend == "openvino":
             stage = IrStage(target.name, engine, model, target.precision, self._size)
         else:
-            stage = OnnxEngineStage(f"bundle {target.name}", engine, model, self._size)
+            stage = OnnxEngineStage("bundle", engine, model, self._size)
         tolerance = TOLERANCES[target.name]
         hops = [*self._parity, self._check.compare(self._stages[-1], stage, tolerance)]
         if len(self._stages) > 1:
