@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,8 +72,8 @@ def export_bundles(
     noise = pictures is None
     seen = structured_noise(network.contract, _NOISE_PICTURES) if pictures is None else pictures
     check = ParityCheck(network.contract, seen, noise)
-    with tempfile.TemporaryDirectory(prefix="edgepose-export-") as scratch:
-        chain = _Chain(network, batch, opset, check, Path(scratch), say)
+    with tempfile.TemporaryDirectory(prefix="edgepose-export-") as scratch, ExitStack() as open_engines:
+        chain = _Chain(network, batch, opset, check, Path(scratch), say, open_engines)
         chain.convert()
         return [chain.bundle(target, out) for target in targets]
 
@@ -97,8 +98,10 @@ def fitted_pictures(pictures: Iterable[Pictures], network: Network) -> Pictures:
 class _Chain:
     """The stages of one export, each compared with the one before as soon as it exists."""
 
-    def __init__(self, network: Network, batch: Batch, opset: int, check: ParityCheck, scratch: Path, say: Say) -> None:
-        self._network, self._batch, self._opset = network, batch, opset
+    def __init__(
+        self, network: Network, batch: Batch, opset: int, check: ParityCheck, scratch: Path, say: Say, open_engines: ExitStack
+    ) -> None:
+        self._network, self._batch, self._opset, self._open_engines = network, batch, opset, open_engines
         self._check, self._scratch, self._say = check, scratch, say
         self._size = 1 if batch == "dynamic" else batch
         self._stages: list[Stage] = []
@@ -114,6 +117,7 @@ class _Chain:
         if network.ir:
             precision: Precision = "int8" if is_quantised(network.ir) else "fp32"
             engine = engine_from_ir(network.ir, network.contract, precision, "CPU", 1, self._size)
+            self._open_engines.callback(engine.close)
             self._stages.append(IrStage("ir", engine, network.ir, precision, self._size))
             return
         raw = network.onnx or self._scratch / "raw" / "model.onnx"
@@ -136,11 +140,8 @@ class _Chain:
             files = self._write(target, directory)
             self._say(f"compare {target.name}")
             engine = self._engine(target, files[0])
-            try:
-                parity = self._proven(target, files[0], engine)
-                execution = engine.execution
-            finally:
-                engine.close()
+            self._open_engines.callback(engine.close)
+            parity = self._proven(target, files[0], engine)
             manifest = Manifest(
                 name=name,
                 target=target.name,
@@ -154,7 +155,7 @@ class _Chain:
                 parity=parity,
             )
             write_manifest(directory, manifest)
-        return Export(open_bundle(out / f"{name}.{target.name}.pose"), execution)
+        return Export(open_bundle(out / f"{name}.{target.name}.pose"), engine.execution)
 
     def _trace(self, raw: Path) -> None:
         network = self._network

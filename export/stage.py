@@ -117,7 +117,7 @@ class OnnxStage:
         return in_batches(pictures, self.batch, self._run)
 
     def nodes(self) -> list[Node]:
-        return [Node(tensor, node.op_type, node.name) for node in load_onnx(self._path).graph.node for tensor in node.output if tensor]
+        return _onnx_nodes(self._path)
 
     def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
         seen = normalised(pictures, self._contract.input).astype(np.float32)
@@ -156,7 +156,7 @@ class OnnxEngineStage(EngineStage):
         self._path = path
 
     def nodes(self) -> list[Node]:
-        return [Node(tensor, node.op_type, node.name) for node in load_onnx(self._path).graph.node for tensor in node.output if tensor]
+        return _onnx_nodes(self._path)
 
     def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
         self.run(pictures)
@@ -197,6 +197,10 @@ def in_batches(pictures: Pictures, size: int, run: Callable[[Pictures], Maps]) -
         heatmaps.append(maps.heatmaps[: len(batch)].copy())
         pafs.append(maps.pafs[: len(batch)].copy())
     return Maps(np.concatenate(heatmaps), np.concatenate(pafs))
+
+
+def _onnx_nodes(path: Path) -> list[Node]:
+    return [Node(tensor, node.op_type, node.name) for node in load_onnx(path).graph.node for tensor in node.output if tensor]
 
 
 def _onnx_tensors(path: Path, seen: NDArray[np.float32], tensors: Sequence[str]) -> Tensors:

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from pycocotools import coco, cocoeval
 
 from edgepose.engines.errors import SinkError
 from edgepose.engines.skeleton import BUILT_IN_SKELETONS, COCO18, MPII15, TRT_POSE18, Skeleton
@@ -135,7 +136,6 @@ def test_coco_keypoints_that_are_absent_are_zeros() -> None:
 
 
 def test_coco_results_are_what_pycocotools_reads(tmp_path: Path, assets: Path) -> None:
-    coco = pytest.importorskip("pycocotools.coco")
     path = tmp_path / "results.json"
     with CocoResultsSink(path, TRT_POSE18) as sink:
         sink.write(_frame("000000000872"), _without(_everybody(TRT_POSE18), 0))
@@ -151,7 +151,6 @@ def test_coco_results_are_what_pycocotools_reads(tmp_path: Path, assets: Path) -
 
 
 def test_the_true_keypoints_written_as_results_score_an_average_precision_of_one(tmp_path: Path, assets: Path) -> None:
-    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     truth = coco.COCO(str(assets / "coco" / "val.json"))
     with CocoResultsSink(tmp_path / "results.json", TRT_POSE18) as sink:
         for image_id in truth.getImgIds():
