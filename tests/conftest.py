@@ -86,7 +86,7 @@ def tiny_model() -> TinyModel:
     """Two keypoints and one limb; odd means and RGB order, so that every slip in preprocessing changes the maps."""
     contract = ModelContract(
         input=InputContract(
-            name="picture", height=24, width=32, channels="RGB", mean=(103.5, 116.25, 123.75), std=(57.0, 58.5, 61.0), fit=Fit.LETTERBOX
+            name="picture", height=24, width=32, channels="RGB", mean=(103.5, 116.5, 123.5), std=(57.0, 58.5, 61.0), fit=Fit.LETTERBOX
         ),
         output=OutputContract(heatmaps="heat_out", pafs="paf_out", heatmap_channels=3, paf_channels=2, stride=4, background=True),
         skeleton=Skeleton(name="dumbbell", keypoints=("left", "right"), limbs=(Limb(start=0, end=1, x=0, y=1),)),
