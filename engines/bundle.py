@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
 from edgepose.engines.contract import ModelContract, Positive
 from edgepose.engines.errors import BundleCorrupt, BundleStale, ConfigError, EdgePoseError, SinkError
 from edgepose.engines.record import Record, read_json
@@ -93,7 +91,6 @@ class Manifest(Record):
     tools: dict[str, str]
     opset: Positive | None = None
     parity: tuple[HopParity, ...] = ()
-    notes: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
