@@ -139,9 +139,8 @@ class _Chain:
             self._say(f"write {target.name}")
             files = self._write(target, directory)
             self._say(f"compare {target.name}")
-            engine = self._engine(target, files[0])
-            self._open_engines.callback(engine.close)
-            parity = self._proven(target, files[0], engine)
+            stage, engine = self._opened(target, files[0])
+            parity = self._proven(target, stage)
             manifest = Manifest(
                 name=name,
                 target=target.name,
@@ -179,18 +178,19 @@ class _Chain:
             return ir_from_onnx(self._onnx, directory / "model.xml", target.precision)
         return [Path(shutil.copyfile(file, directory / file.name)) for file in sorted(self._onnx.parent.iterdir())]
 
-    def _engine(self, target: Target, model: Path) -> Engine:
+    def _opened(self, target: Target, model: Path) -> tuple[Stage, Engine]:
+        """The engine on the bundle's own files, as a stage; it stays open until the export ends."""
+        contract = self._network.contract
         if target.backend == "openvino":
-            return engine_from_ir(model, self._network.contract, target.precision, "CPU", 1, self._size)
-        return engine_from_onnx(model, self._network.contract, "CPU", 1, self._size)
+            engine = engine_from_ir(model, contract, target.precision, "CPU", 1, self._size)
+            self._open_engines.callback(engine.close)
+            return IrStage(target.name, engine, model, target.precision, self._size), engine
+        session = engine_from_onnx(model, contract, "CPU", 1, self._size)
+        self._open_engines.callback(session.close)
+        return OnnxEngineStage("bundle", session, model, self._size), session
 
-    def _proven(self, target: Target, model: Path, engine: Engine) -> tuple[HopParity, ...]:
+    def _proven(self, target: Target, stage: Stage) -> tuple[HopParity, ...]:
         """The last hop, and the whole way from the first stage."""
-        stage: Stage
-        if target.backend == "openvino":
-            stage = IrStage(target.name, engine, model, target.precision, self._size)
-        else:
-            stage = OnnxEngineStage("bundle", engine, model, self._size)
         tolerance = TOLERANCES[target.name]
         hops = [*self._parity, self._check.compare(self._stages[-1], stage, tolerance)]
         if len(self._stages) > 1:

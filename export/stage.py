@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.engine import Engine, Maps
-from edgepose.engines.onnxruntime_ import session_from_onnx
+from edgepose.engines.onnxruntime_ import OnnxRuntimeEngine, session_from_onnx
 from edgepose.engines.openvino_ import compile_model, read_model
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.target import Precision
@@ -151,8 +151,9 @@ class EngineStage:
 class OnnxEngineStage(EngineStage):
     """An `onnx` bundle; what the network sees is read from the slot."""
 
-    def __init__(self, name: str, engine: Engine, path: Path, batch: int) -> None:
+    def __init__(self, name: str, engine: OnnxRuntimeEngine, path: Path, batch: int) -> None:
         super().__init__(name, engine, batch)
+        self._slot = engine.slots[0]
         self._path = path
 
     def nodes(self) -> list[Node]:
@@ -160,7 +161,7 @@ class OnnxEngineStage(EngineStage):
 
     def probe(self, pictures: Pictures, tensors: Sequence[str]) -> Tensors:
         self.run(pictures)
-        seen = np.array(getattr(self._engine.slots[0], "tensor"))  # noqa: B009  only ONNX Runtime's slot has one
+        seen = self._slot.tensor.copy()
         return {INPUT: seen, **_onnx_tensors(self._path, seen, tensors)}
 
 
