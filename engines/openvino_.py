@@ -6,6 +6,7 @@ arithmetic is set from the bundle and then read back from the executed graph; Op
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,8 @@ from edgepose.engines.target import Precision
 if TYPE_CHECKING:
     import openvino as ov
 
+logger = logging.getLogger(__name__)
+
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 _ARITHMETIC = frozenset({"f32", "f16", "bf16", "i8", "u8"})
 # What each target asks the device to compute in; quantised layers run in INT8 whatever the hint says.
@@ -29,14 +32,7 @@ _HINT = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 def engine_from_ir(path: Path, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int) -> OpenVinoEngine:
     """Compiles an IR (or ONNX) file. Raises BackendUnavailable, EngineLoadError or ShapeMismatch."""
-    return engine_from_model(read_model(path), contract, precision, device, slots, batch)
-
-
-def engine_from_model(
-    model: ov.Model, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int
-) -> OpenVinoEngine:
-    """Compiles a model that is already in memory; `model` is changed (reshaped, preprocessing added)."""
-    compiled, execution = compile_model(model, contract, precision, device, slots, batch)
+    compiled, execution = compile_model(read_model(path), contract, precision, device, slots, batch)
     return OpenVinoEngine(compiled, contract, execution, slots, batch)
 
 
@@ -58,7 +54,7 @@ def compile_model(
     try:
         compiled = core.compile_model(_with_preprocessing(model, contract), device, options)
     except RuntimeError as error:
-        raise EngineLoadError(f"OpenVINO cannot compile the model for {device}: {_first_line(error)}") from error
+        raise EngineLoadError(f"OpenVINO cannot compile the model for {device}: {_reason(error)}") from error
     execution = Execution(f"OpenVINO {ov.__version__.split('-')[0]}", device, why, executed_precisions(compiled))
     _verify_precision(execution, precision, hint)
     return compiled, execution
@@ -77,7 +73,7 @@ def read_model(path: Path) -> ov.Model:
     try:
         return cast("ov.Model", import_openvino().Core().read_model(path))
     except RuntimeError as error:
-        raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_first_line(error)}): export it again") from error
+        raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_reason(error)}): export it again") from error
 
 
 def executed_precisions(compiled: ov.CompiledModel) -> dict[str, int]:
@@ -125,14 +121,16 @@ class OpenVinoSlot:
         try:
             self._request.wait()
         except RuntimeError as error:
-            raise InferenceFailed(f"OpenVINO: {_first_line(error)}") from error
+            raise InferenceFailed(f"OpenVINO: {_reason(error)}") from error
         return self._maps
 
     def drain(self) -> None:
         """Waits for what is in flight, whatever came of it."""
         if self._flight:
-            self._request.cancel()
-            self._flight.end()
+            try:
+                self.wait()
+            except InferenceFailed as error:
+                logger.warning("closing with a failed inference: %s", error)
 
 
 class OpenVinoEngine:
@@ -157,7 +155,7 @@ def _device(core: ov.Core, asked: str) -> tuple[str, str]:
     """The device to use and why."""
     available: list[str] = core.available_devices
     if asked == "auto":
-        device = "GPU" if "GPU" in available else "CPU"
+        device = "GPU" if any(name.startswith("GPU") for name in available) else "CPU"
         return device, f"chosen from {', '.join(available)}"
     if asked.upper().split(".")[0] not in {name.split(".")[0] for name in available}:
         raise BackendUnavailable(f"OpenVINO device {asked!r} is not on this machine: it has {', '.join(available)}")
@@ -233,7 +231,7 @@ def _text(info: Any) -> str:
     return str(info.value if hasattr(info, "value") else info)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """OpenVINO's exceptions open with source locations; the last line says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

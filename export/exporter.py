@@ -182,12 +182,12 @@ class _Chain:
         """The engine on the bundle's own files, as a stage; it stays open until the export ends."""
         contract = self._network.contract
         if target.backend == "openvino":
-            engine = engine_from_ir(model, contract, target.precision, "CPU", 1, self._size)
-            self._open_engines.callback(engine.close)
-            return IrStage(target.name, engine, model, target.precision, self._size), engine
-        session = engine_from_onnx(model, contract, "CPU", 1, self._size)
-        self._open_engines.callback(session.close)
-        return OnnxEngineStage("bundle", session, model, self._size), session
+            openvino = engine_from_ir(model, contract, target.precision, "CPU", 1, self._size)
+            self._open_engines.callback(openvino.close)
+            return IrStage(target.name, openvino, model, target.precision, self._size), openvino
+        onnxruntime = engine_from_onnx(model, contract, "CPU", 1, self._size)
+        self._open_engines.callback(onnxruntime.close)
+        return OnnxEngineStage("bundle", onnxruntime, model, self._size), onnxruntime
 
     def _proven(self, target: Target, stage: Stage) -> tuple[HopParity, ...]:
         """The last hop, and the whole way from the first stage."""
