@@ -19,8 +19,7 @@ from edgepose.engines.engine import Maps
 from edgepose.engines.errors import ParityError
 from edgepose.export.divergence import cause_of, relative_rmse
 from edgepose.export.stage import Pictures, Stage
-from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.paf_reference import poses_from_maps
+from edgepose.runtime.paf import PafParser
 from edgepose.runtime.poses import Poses
 
 
@@ -101,7 +100,8 @@ class ParityCheck:
 
 def decoded(maps: Maps, contract: ModelContract) -> list[Poses]:
     """People of each picture, in network input pixels."""
-    poses = [poses_from_maps(h, p, contract.skeleton, PafParameters()) for h, p in zip(maps.heatmaps, maps.pafs, strict=True)]
+    parser = PafParser(contract.skeleton)
+    poses = [parser.parse(heatmaps, pafs) for heatmaps, pafs in zip(maps.heatmaps, maps.pafs, strict=True)]
     return [p.moved(p.keypoints[..., :2].astype(np.float64) * contract.output.stride) for p in poses]
 
 

@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.engines.contract import ModelContract, Placement
-from edgepose.engines.engine import Engine, Maps, Slot
+from edgepose.engines.contract import Placement
+from edgepose.engines.engine import Engine, Slot
+from edgepose.runtime.paf import PafParser
 from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.paf_reference import poses_from_maps
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.preprocess import fit_into
 
@@ -26,7 +26,7 @@ class PoseEstimator:
 
     def __init__(self, engine: Engine, parameters: PafParameters | None = None) -> None:
         self._engine = engine
-        self._parameters = parameters or PafParameters()
+        self._parser = PafParser(engine.contract.skeleton, parameters)
 
     def estimate(self, picture: Picture) -> Poses:
         """The people in one picture."""
@@ -52,9 +52,11 @@ class PoseEstimator:
 
     def _landed(self, flying: deque[_InFlight[T]], idle: deque[Slot]) -> tuple[T, Poses]:
         first = flying.popleft()
-        poses = poses_in_picture(first.slot.wait(), 0, self._engine.contract, first.place, self._parameters)
+        maps = first.slot.wait()
+        poses = self._parser.parse(maps.heatmaps[0], maps.pafs[0])
         idle.append(first.slot)
-        return first.companion, poses
+        xy = poses.keypoints[..., :2].astype(np.float64) * self._engine.contract.output.stride
+        return first.companion, poses.moved(first.place.picture_from_network(xy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,3 @@ class _InFlight(Generic[T]):
     place: Placement
     companion: T
 
-
-def poses_in_picture(maps: Maps, index: int, contract: ModelContract, place: Placement, parameters: PafParameters) -> Poses:
-    """People of picture `index` of a batch, in that picture's pixels."""
-    poses = poses_from_maps(maps.heatmaps[index], maps.pafs[index], contract.skeleton, parameters)
-    return poses.moved(place.picture_from_network(poses.keypoints[..., :2].astype(np.float64) * contract.output.stride))

@@ -1,0 +1,1 @@
+"""`pose-bench`: measured accuracy and speed of bundles and of the parts that run them."""

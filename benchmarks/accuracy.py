@@ -1,0 +1,94 @@
+"""How well a bundle finds people: COCO accuracy on labelled pictures, and agreement with another bundle without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from edgepose.calibration.coco import CocoAccuracy, CocoLabels
+from edgepose.calibration.oks import agreement
+from edgepose.engines.engine import Engine
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.registry import open_engine
+from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.poses import Poses
+from edgepose.runtime.sources import picture_from_file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyReport:
+    """COCO accuracy of a bundle as it really ran."""
+
+    bundle: str
+    execution: str
+    input_hw: tuple[int, int]
+    parameters: dict[str, object]
+    accuracy: CocoAccuracy
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementReport:
+    """How the people found by `other` match those found by `reference`; OKS of a missed person counts as 0."""
+
+    reference: str
+    other: str
+    pictures: int
+    persons: int
+    oks_mean: float
+    oks_median: float
+    missed: int
+    extra: int
+
+
+def coco_accuracy(bundle: Path, labels: CocoLabels, parameters: PafParameters, device: str = "auto") -> AccuracyReport:
+    """Runs the bundle on the labelled pictures."""
+    engine = open_engine(bundle, device, 2)
+    try:
+        poses = dict(found(engine, parameters, ((path, image) for image, path in labels.pictures.items())))
+        contract = engine.contract
+        accuracy = labels.accuracy(poses, contract.skeleton)
+        size = contract.input.height, contract.input.width
+        return AccuracyReport(bundle.name, str(engine.execution), size, parameters.model_dump(), accuracy)
+    finally:
+        engine.close()
+
+
+def bundle_agreement(
+    reference: Path, other: Path, pictures: list[Path], parameters: PafParameters, device: str = "auto", least_score: float = 0
+) -> AgreementReport:
+    """Runs both bundles on the pictures. People of the reference below `least_score` are not asked for. Raises ConfigError."""
+    engines = open_engine(reference, device, 2), open_engine(other, device, 2)
+    try:
+        skeleton = engines[0].contract.skeleton
+        if engines[1].contract.skeleton != skeleton:
+            raise ConfigError(f"{other}: its skeleton is not that of {reference}: poses cannot be compared")
+        wanted, got = ([poses for _, poses in found(engine, parameters, ((p, p) for p in pictures))] for engine in engines)
+    finally:
+        for engine in engines:
+            engine.close()
+    result = agreement([_strong(poses, least_score) for poses in wanted], got, skeleton)
+    oks = np.array(result.oks or (1.0,))
+    return AgreementReport(
+        reference.name, other.name, len(pictures), len(result.oks), float(oks.mean()), float(np.median(oks)), result.missed, result.extra
+    )
+
+
+def found(engine: Engine, parameters: PafParameters, pictures: Iterable[tuple[Path, T]]) -> Iterator[tuple[T, Poses]]:
+    """(file, anything) -> (that thing, the people in the file's picture)."""
+    yield from PoseEstimator(engine, parameters).estimate_all((picture_from_file(path), companion) for path, companion in pictures)
+
+
+def as_json(report: AccuracyReport | AgreementReport) -> dict[str, object]:
+    return asdict(report)
+
+
+def _strong(poses: Poses, least_score: float) -> Poses:
+    kept = poses.scores >= least_score
+    return Poses(poses.keypoints[kept], poses.scores[kept])

@@ -1,0 +1,134 @@
+"""`pose-bench`: measured accuracy and speed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from edgepose.benchmarks.accuracy import as_json, bundle_agreement, coco_accuracy
+from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
+from edgepose.calibration.coco import CocoLabels
+from edgepose.engines import console
+from edgepose.engines.errors import SourceError
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.sources import PictureSource, open_source
+
+app = typer.Typer(name="pose-bench", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Device = Annotated[str, typer.Option(help="auto, CPU, GPU, ...")]
+Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout")]
+ParserOption = Annotated[list[str] | None, typer.Option("--parser", help="A parser setting KEY=VALUE, as often as wanted", metavar="KEY=VALUE")]
+
+
+def main() -> None:
+    console.run(app)
+
+
+@app.command()
+def accuracy(
+    bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
+    coco: Annotated[Path, typer.Option(help="COCO keypoint annotations (person_keypoints JSON)")],
+    images: Annotated[Path, typer.Option(help="The folder of their pictures")],
+    device: Device = "auto",
+    parser: ParserOption = None,
+    json_: Json = False,
+) -> None:
+    """COCO keypoint AP of a bundle on labelled pictures."""
+    parameters = _parameters(parser)
+    labels = CocoLabels(coco, images)
+    report = coco_accuracy(bundle, labels, parameters, device)
+    if json_:
+        typer.echo(json.dumps(as_json(report), indent=1))
+        return
+    a = report.accuracy
+    table = Table(title=f"{report.bundle}: {a.pictures} pictures, {a.persons} people", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for heading in ("AP", "AP50", "AP75", "APM", "APL", "AR", "found"):
+        table.add_column(heading, justify="right")
+    table.add_row(*(f"{v:.3f}" for v in (a.ap, a.ap50, a.ap75, a.ap_medium, a.ap_large, a.ar)), str(a.found))
+    console.messages().print(table, report.execution, highlight=False)
+
+
+@app.command("agreement")
+def agreement_command(
+    reference: Annotated[Path, typer.Option(help="The bundle whose people are right")],
+    bundle: Annotated[Path, typer.Option(help="The bundle that is judged")],
+    images: Annotated[Path, typer.Option(help="A picture or a folder of pictures; no labels needed")],
+    least_score: Annotated[float, typer.Option(min=0, help="Only people of the reference with this score are asked for")] = 0.0,
+    device: Device = "auto",
+    parser: ParserOption = None,
+    json_: Json = False,
+) -> None:
+    """How well the people that two bundles find agree, by OKS, without labels."""
+    report = bundle_agreement(reference, bundle, _pictures(images), _parameters(parser), device, least_score)
+    if json_:
+        typer.echo(json.dumps(as_json(report), indent=1))
+        return
+    console.messages().print(
+        f"{report.other} against {report.reference}: OKS mean {report.oks_mean:.4f}, median {report.oks_median:.4f} over {report.persons} people"
+        f" in {report.pictures} pictures; {report.missed} missed, {report.extra} extra",
+        highlight=False,
+    )
+
+
+@app.command("parser")
+def parser_command(
+    workload: Annotated[Path, typer.Option(help="The folder of the synthetic workload: workload.py and score.py")] = Path("../shared/paf"),
+    frames: Annotated[int, typer.Option(min=1, help="Frames a row")] = 24,
+    seed: Annotated[int, typer.Option(help="Other seeds give other people")] = 1,
+    persons: Annotated[str, typer.Option(help="People a frame, one row each")] = "1,2,5,10,20,30",
+    sets: Annotated[str, typer.Option(help="Map layouts")] = "trt56,op32x57",
+    instructions: Annotated[str, typer.Option(help="auto, or an instruction set of this processor")] = "auto",
+    parser: ParserOption = None,
+    json_: Json = False,
+) -> None:
+    """The PAF parser alone: CPU time of one thread as a multiple of one pass over the same maps, and what it finds."""
+    people = Workload(workload)
+    parameters = _parameters(parser)
+    jobs = [(name, int(n)) for name in _listed(sets, people.names) for n in persons.split(",")]
+    with console.progress() as bar:
+        cases = [parser_case(people, name, n, frames, seed, parameters, instructions) for name, n in bar.track(jobs)]
+    if json_:
+        typer.echo(json.dumps({"seed": seed, "parameters": parameters.model_dump(), "cases": [asdict(c) for c in cases]}, indent=1))
+        return
+    console.messages().print(_table(cases))
+
+
+def _table(cases: list[ParserCase]) -> Table:
+    table = Table(title="One thread; times in CPU microseconds, errors in cells", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("set", "people", "pass", "parse", "multiple", "Python +", "recall", "256 levels", "extra", "error"):
+        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
+    for c in cases:
+        table.add_row(
+            *(c.workload, str(c.persons), f"{c.one_pass_us:.1f}", f"{c.parse_us:.1f}", f"{c.multiple:.2f}", f"{c.python_us:.1f}"),
+            *(f"{c.recall:.3f}", f"{c.recall_levels:.3f}", f"{c.extra_persons:.2f}", f"{c.location_error:.4f}"),
+        )
+    return table
+
+
+def _pictures(path: Path) -> list[Path]:
+    source = open_source(path)
+    if not isinstance(source, PictureSource):
+        raise SourceError(f"{path}: wanted a picture or a folder of pictures")
+    return list(source.paths)
+
+
+def _parameters(settings: list[str] | None) -> PafParameters:
+    pairs = [setting.partition("=") for setting in settings or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise typer.BadParameter(f"{key!r}: wanted KEY=VALUE", param_hint="--parser")
+    return PafParameters.parse({key: value for key, _, value in pairs}, "--parser")
+
+
+def _listed(text: str, known: tuple[str, ...]) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r}: this workload has {', '.join(known)}", param_hint="--sets")
+    return names
