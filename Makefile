@@ -7,11 +7,11 @@ DEMO ?= demo-out
 NETWORK := human-pose-estimation-0001
 BUNDLES := $(DEMO)/bundles/$(NETWORK)-256x456
 
-.PHONY: setup demo test lint check format clean
+.PHONY: setup demo test lint check check-native format clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard runtime/_native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
@@ -33,6 +33,11 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint test
+
+# The parser's core under sanitizers, on emulated ARM and under a fuzzer; FUZZ_S=600 fuzzes for ten minutes.
+FUZZ_S ?= 30
+check-native: setup
+	runtime/_native/checks/run build/checks $(abspath $(BIN)/python) $(FUZZ_S)
 
 format: setup
 	$(BIN)/ruff format .

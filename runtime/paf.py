@@ -24,8 +24,11 @@ class PafParser:
 
     def __init__(self, skeleton: Skeleton, parameters: PafParameters | None = None, instructions: str = "auto") -> None:
         p = parameters or PafParameters()
-        if len(skeleton.limbs) > _paf.MOST_LIMBS:
-            raise ConfigError(f"skeleton {skeleton.name!r} has {len(skeleton.limbs)} limbs, the parser takes {_paf.MOST_LIMBS}")
+        if not skeleton.keypoints or len(skeleton.limbs) > _paf.MOST_LIMBS:
+            raise ConfigError(
+                f"skeleton {skeleton.name!r} has {len(skeleton.keypoints)} keypoints and {len(skeleton.limbs)} limbs: the parser wants at least"
+                f" one keypoint and at most {_paf.MOST_LIMBS} limbs"
+            )
         if instructions not in ("auto", *INSTRUCTION_SETS):
             raise ConfigError(f"instructions {instructions!r}: this processor has {', '.join(INSTRUCTION_SETS)}")
         self._parser = _paf.Parser(

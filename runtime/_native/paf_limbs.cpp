@@ -32,6 +32,7 @@ LimbFinder::LimbFinder(const std::vector<Limb>& limbs, const LimbParameters& p, 
 }
 
 Span<const Edge> LimbFinder::find(const Map& map, std::ptrdiff_t map_stride, const std::vector<Peaks>& peaks) {
+    if (peaks.back().first + peaks.back().count == 0) return {edges_.get(), 0};  // maps without a cell, among others
     const Fields fields = padded(map, map_stride);
     groups_.clear();
     end_count_ = 0;

@@ -29,7 +29,7 @@ void each_of(const Word* a, const Word* b, int words, Visit visit) {
 }  // namespace
 
 Assembly::Assembly(int types, const std::vector<Limb>& limbs, const PeopleParameters& parameters, int most_peaks)
-    : kinds_(types), most_(most_peaks), words_((types + 63) / 64),
+    : kinds_(types), words_((types + 63) / 64),
       most_persons_(std::min<std::size_t>(parameters.most_persons, std::size_t(types) * most_peaks / 2 + 1)), limbs_(limbs),
       parameters_(parameters), linked_(types) {
     for (const Limb& limb : limbs) {

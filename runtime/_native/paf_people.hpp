@@ -68,7 +68,7 @@ class Assembly {
     std::int32_t* member(int fragment) { return member_.get() + std::size_t(fragment) * kinds_; }
     const std::int32_t* member(int fragment) const { return member_.get() + std::size_t(fragment) * kinds_; }
 
-    const int kinds_, most_, words_;
+    const int kinds_, words_;
     const std::size_t most_persons_;
     const std::vector<Limb> limbs_;
     const PeopleParameters parameters_;
