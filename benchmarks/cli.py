@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgepose.benchmarks.accuracy import as_json, bundle_agreement, coco_accuracy
+from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
@@ -23,7 +24,9 @@ app = typer.Typer(name="pose-bench", add_completion=False, pretty_exceptions_ena
 
 Device = Annotated[str, typer.Option(help="auto, CPU, GPU, ...")]
 Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout")]
-ParserOption = Annotated[list[str] | None, typer.Option("--parser", help="A parser setting KEY=VALUE, as often as wanted", metavar="KEY=VALUE")]
+ParserOption = Annotated[
+    list[str] | None, typer.Option("--parser", help="A parser setting KEY=VALUE, as often as wanted", metavar="KEY=VALUE")
+]
 
 
 def main() -> None:
@@ -47,7 +50,9 @@ def accuracy(
         typer.echo(json.dumps(as_json(report), indent=1))
         return
     a = report.accuracy
-    table = Table(title=f"{report.bundle}: {a.pictures} pictures, {a.persons} people", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table = Table(
+        title=f"{report.bundle}: {a.pictures} pictures, {a.persons} people", title_justify="left", box=SIMPLE_HEAD, show_edge=False
+    )
     for heading in ("AP", "AP50", "AP75", "APM", "APL", "AR", "found"):
         table.add_column(heading, justify="right")
     table.add_row(*(f"{v:.3f}" for v in (a.ap, a.ap50, a.ap75, a.ap_medium, a.ap_large, a.ar)), str(a.found))
@@ -70,8 +75,8 @@ def agreement_command(
         typer.echo(json.dumps(as_json(report), indent=1))
         return
     console.messages().print(
-        f"{report.other} against {report.reference}: OKS mean {report.oks_mean:.4f}, median {report.oks_median:.4f} over {report.persons} people"
-        f" in {report.pictures} pictures; {report.missed} missed, {report.extra} extra",
+        f"{report.other} against {report.reference}: OKS mean {report.oks_mean:.4f}, median {report.oks_median:.4f}"
+        f" over {report.persons} people in {report.pictures} pictures; {report.missed} missed, {report.extra} extra",
         highlight=False,
     )
 
@@ -94,13 +99,16 @@ def parser_command(
     with console.progress() as bar:
         cases = [parser_case(people, name, n, frames, seed, parameters, instructions) for name, n in bar.track(jobs)]
     if json_:
-        typer.echo(json.dumps({"seed": seed, "parameters": parameters.model_dump(), "cases": [asdict(c) for c in cases]}, indent=1))
+        settings = {"seed": seed, "instructions": instructions, "parameters": parameters.model_dump()}
+        typer.echo(json.dumps({"environment": environment(), **settings, "cases": [asdict(c) for c in cases]}, indent=1))
         return
     console.messages().print(_table(cases))
 
 
 def _table(cases: list[ParserCase]) -> Table:
-    table = Table(title="One thread; times in CPU microseconds, errors in cells", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(
+        title="One thread; times in CPU microseconds, errors in cells", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False
+    )
     for heading in ("set", "people", "pass", "parse", "multiple", "Python +", "recall", "256 levels", "extra", "error"):
         table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
     for c in cases:

@@ -35,7 +35,7 @@ class CocoAccuracy:
 
 
 class CocoLabels:
-    """A COCO keypoint annotation file and the folder of its pictures. Raises ConfigError, BackendUnavailable where pycocotools is missing."""
+    """A COCO keypoint annotation file and its pictures' folder. Raises ConfigError, and BackendUnavailable without pycocotools."""
 
     def __init__(self, annotations: Path, images: Path) -> None:
         data = read_json(annotations)
@@ -48,7 +48,9 @@ class CocoLabels:
         """Image id -> file."""
         missing = [path for path in self.pictures.values() if not path.is_file()]
         if missing:
-            raise ConfigError(f"{images}: {len(missing)} of {len(self.pictures)} pictures of {annotations.name} are not there: {missing[0].name}")
+            raise ConfigError(
+                f"{images}: {len(missing)} of {len(self.pictures)} pictures of {annotations.name} are not there: {missing[0].name}"
+            )
 
     def accuracy(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> CocoAccuracy:
         """Accuracy on the pictures that `poses` names (image id -> people in picture pixels); keypoints are matched by name."""

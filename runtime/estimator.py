@@ -64,4 +64,3 @@ class _InFlight(Generic[T]):
     slot: Slot
     place: Placement
     companion: T
-

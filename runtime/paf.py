@@ -26,8 +26,8 @@ class PafParser:
         p = parameters or PafParameters()
         if not skeleton.keypoints or len(skeleton.limbs) > _paf.MOST_LIMBS:
             raise ConfigError(
-                f"skeleton {skeleton.name!r} has {len(skeleton.keypoints)} keypoints and {len(skeleton.limbs)} limbs: the parser wants at least"
-                f" one keypoint and at most {_paf.MOST_LIMBS} limbs"
+                f"skeleton {skeleton.name!r} has {len(skeleton.keypoints)} keypoints and {len(skeleton.limbs)} limbs:"
+                f" the parser wants at least one keypoint and at most {_paf.MOST_LIMBS} limbs"
             )
         if instructions not in ("auto", *INSTRUCTION_SETS):
             raise ConfigError(f"instructions {instructions!r}: this processor has {', '.join(INSTRUCTION_SETS)}")
@@ -64,6 +64,8 @@ class PafParser:
         except ValueError as error:
             raise ShapeMismatch(str(error)) from None
 
-    def microseconds(self, heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], rounds: int = 9, repeats: int = 20) -> tuple[float, float]:
-        """CPU time of one parse without Python, and of one pass over the same maps that only looks for their largest value; for benchmarks."""
+    def microseconds(
+        self, heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], rounds: int = 9, repeats: int = 20
+    ) -> tuple[float, float]:
+        """CPU time of one parse without Python, and of one pass over the same maps that only looks for the largest value."""
         return self._parser.microseconds(heatmaps, pafs, rounds, repeats)

@@ -28,7 +28,7 @@ class PafParameters(Record):
     length_cost: Annotated[float, Field(ge=0, le=1)] = 0.006
     """Taken from a limb's weight (its mean field) per cell of length: of two equally good fields the nearer keypoint is the likelier."""
     reach: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Longest gap that a hidden keypoint may leave between two fragments of one body, as a multiple of the sum of their extents; 0: none."""
+    """Longest gap that a hidden keypoint may leave between fragments of one body, as a multiple of the sum of their extents; 0: none."""
     minimum_keypoints: Annotated[int, Field(ge=1)] = 3
     """Smaller groups are dropped."""
     minimum_score: Annotated[float, Field(ge=0)] = 0.0

@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 F = np.float32
 HUGE, FAINTEST, FLATTEST = F(1e6), F(1e-3), F(1e-6)
 NARROWEST = F(0.5)
-WEIGHT_SCALE, MOST_WEIGHT = F(2**20), F(3.9)
+WEIGHT_SCALE, MOST_WEIGHT = F(2**16), F(3.9)
 MOST_FRAGMENTS = 256
 Cell = tuple[int, int]
 
@@ -289,13 +289,7 @@ def _poses(people: list[Person], peaks: list[Floats], skeleton: Skeleton, parame
 
 def _check_shapes(heatmaps: NDArray[np.floating], pafs: NDArray[np.floating], skeleton: Skeleton) -> None:
     keypoints, channels = len(skeleton.keypoints), skeleton.paf_channels
-    if (
-        heatmaps.ndim != 3
-        or pafs.ndim != 3
-        or heatmaps.shape[1:] != pafs.shape[1:]
-        or len(heatmaps) < keypoints
-        or len(pafs) < channels
-    ):
+    if heatmaps.ndim != 3 or pafs.ndim != 3 or heatmaps.shape[1:] != pafs.shape[1:] or len(heatmaps) < keypoints or len(pafs) < channels:
         raise ShapeMismatch(
             f"heatmaps {heatmaps.shape} and PAFs {pafs.shape}: wanted (channels, h, w) with the same h and w, at least {keypoints} heatmaps"
             f" and {channels} PAF channels"

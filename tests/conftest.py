@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.skeleton import Limb
+from edgepose.engines.target import target_named
+from edgepose.export.cli import picture_sample
+from edgepose.export.exporter import Export, export_bundles
+from edgepose.export.network import Network, network_from_architecture
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +49,7 @@ def _present(what: str) -> bool:
         import openvino
 
         return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return importlib.util.find_spec(what) is not None
+    return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
 
 
 @dataclass(frozen=True)
@@ -105,3 +110,19 @@ def random_pictures() -> Callable[[int, int, int], NDArray[np.uint8]]:
         return np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def real_network(assets: Path) -> Network:
+    name = "human-pose-estimation-0001"
+    return network_from_architecture(name, assets / "weights" / f"{name}.pth")
+
+
+@pytest.fixture(scope="session")
+def real_bundles(real_network: Network, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Export]:
+    """human-pose-estimation-0001 at 256 x 456, compared on real pictures."""
+    out = tmp_path_factory.mktemp("real")
+    names = ["onnx", "ov-fp32", "ov-fp16"]
+    pictures = picture_sample(assets / "coco" / "val", 12, real_network)
+    made = export_bundles(real_network, [target_named(n) for n in names], out, 1, pictures)
+    return dict(zip(names, made, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 BIN = Path(sys.executable).parent
-PROGRAMS = {"pose-export": "edgepose.export.cli", "pose-run": "edgepose.runtime.cli"}
+PROGRAMS = {"pose-bench": "edgepose.benchmarks.cli", "pose-export": "edgepose.export.cli", "pose-run": "edgepose.runtime.cli"}
 
 
 @dataclass(frozen=True)
@@ -196,3 +196,43 @@ def test_the_real_network_finds_the_people_of_a_video(call: Call, assets: Path, 
     frames = [json.loads(p.read_text())["people"] for p in sorted((tmp_path / "out" / "openpose").iterdir())]
     assert len(frames) == 5 and all(5 <= len(people) <= 8 for people in frames)
     assert (tmp_path / "out" / "exercise_1280x720.mp4").stat().st_size > 10_000
+
+
+def test_pose_bench_measures_accuracy_and_agreement(call: Call, real_bundles: dict[str, Any], assets: Path, tmp_path: Path) -> None:
+    bundle, val = real_bundles["ov-fp32"].bundle.path, assets / "coco" / "val"
+    labels = json.loads((assets / "coco" / "val.json").read_text())
+    labels["images"] = labels["images"][:3]
+    kept = {image["id"] for image in labels["images"]}
+    labels["annotations"] = [a for a in labels["annotations"] if a["image_id"] in kept]
+    (tmp_path / "few.json").write_text(json.dumps(labels))
+    done = call(
+        "pose-bench",
+        "accuracy",
+        "--bundle",
+        bundle,
+        "--coco",
+        tmp_path / "few.json",
+        "--images",
+        val,
+        "--parser",
+        "threshold=0.1",
+        "--json",
+    )
+    assert done.status == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["accuracy"]["pictures"] == 3
+    assert report["parameters"]["threshold"] == 0.1
+    assert "OpenVINO" in report["execution"]
+    done = call("pose-bench", "agreement", "--reference", bundle, "--bundle", bundle, "--images", val / labels["images"][0]["file_name"])
+    assert done.status == 0, done.stderr
+    assert "OKS mean 1.0000" in done.stderr
+
+
+def test_pose_bench_refuses_what_cannot_work(call: Call, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text("[]")
+    wanted = ("accuracy", "--bundle", bundle, "--coco", tmp_path / "labels.json", "--images", tmp_path)
+    refused(call("pose-bench", *wanted), "wanted COCO keypoint annotations")
+    refused(call("pose-bench", *wanted, "--parser", "treshold=0.1"), "did you mean 'threshold'?")
+    refused(call("pose-bench", *wanted, "--parser", "threshold=2"), "threshold", "less than or equal to 1")
+    assert call("pose-bench", *wanted, "--parser", "threshold").status == 2
+    refused(call("pose-bench", "parser", "--workload", tmp_path), "workload.py: not there")

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engines", "runtime", "calibration", "export", "benchmarks")
-VENDORS = frozenset("torch tensorrt openvino onnxruntime onnx onnxsim onnxscript nncf cuda pycuda paho fastapi uvicorn".split())
+VENDORS = frozenset("torch tensorrt openvino onnxruntime onnx onnxsim onnxscript nncf cuda pycuda paho fastapi uvicorn pycocotools".split())
 FILES = [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -20,11 +20,12 @@ def commands(program: str) -> list[list[str]]:
 
 def test_the_commands_run_as_they_stand(assets: Path, tmp_path: Path) -> None:
     (tmp_path / "human-pose-estimation-0001.pth").symlink_to(assets / "weights" / "human-pose-estimation-0001.pth")
+    (tmp_path / "val.json").symlink_to(assets / "coco" / "val.json")
     (tmp_path / "photos").symlink_to(assets / "coco" / "val")
     (tmp_path / "photo.jpg").symlink_to(assets / "coco" / "val" / "000000009590.jpg")
     (tmp_path / "video.mp4").symlink_to(assets / "video" / "single_360x360.mp4")
-    todo = [*commands("pose-export"), *commands("pose-run")]
-    assert len(todo) == 3
+    todo = [*commands("pose-export"), *commands("pose-run"), *commands("pose-bench")]
+    assert len(todo) == 5
     for command in todo:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)

@@ -20,7 +20,7 @@ struct Limb {
 
 constexpr int kMostPeaks = 1 << kPairShift;  // a type
 constexpr int kMostLimbs = 1 << 12;
-constexpr int kWeightBits = 22, kWeightMask = (1 << kWeightBits) - 1;
+constexpr int kWeightBits = 18, kWeightMask = (1 << kWeightBits) - 1;
 
 // A limb found. Sorts by weight, the best first, then by limb, start and end.
 class Edge {

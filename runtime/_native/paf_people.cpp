@@ -48,8 +48,7 @@ Assembly::Assembly(int types, const std::vector<Limb>& limbs, const PeopleParame
     fragment_of_.sized(peaks);
     types_.sized(peaks * words_);
     paired_.sized(2 * limbs.size() * most_peaks);
-    starts_.resize(limbs.size());
-    ends_.resize(limbs.size());
+    limb_peaks_.resize(limbs.size());
     joined_.reserve(limbs.size() * most_peaks);
     joined_start_.reserve(limbs.size() * most_peaks);
     fragments_.reserve(most_fragments);
@@ -65,7 +64,7 @@ Assembly::Assembly(int types, const std::vector<Limb>& limbs, const PeopleParame
 const std::vector<Person>& Assembly::join(Span<const Edge> edges, const std::vector<Peaks>& peaks) {
     x_ = peaks[0].x, y_ = peaks[0].y, confidence_ = peaks[0].confidence;
     clear(peaks);
-    join_limbs(edges, peaks);
+    join_limbs(edges);
     collect_fragments(peaks);
     if (parameters_.reach > 0) join_fragments();
     rank();
@@ -88,26 +87,27 @@ void Assembly::clear(const std::vector<Peaks>& peaks) {
         for (int k = 0; k < peaks[type].count; ++k) add(types_of(peaks[type].first + k), type);
     std::uint8_t* flags = paired_.get();
     for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {
-        starts_[limb] = flags;
-        ends_[limb] = flags + peaks[limbs_[limb].start].count;
-        flags = ends_[limb] + peaks[limbs_[limb].end].count;
+        const Peaks &start = peaks[limbs_[limb].start], &end = peaks[limbs_[limb].end];
+        limb_peaks_[limb] = {start.first, end.first, flags, flags + start.count};
+        flags += start.count + end.count;
     }
     std::fill(paired_.get(), flags, std::uint8_t(0));
 }
 
-void Assembly::join_limbs(Span<const Edge> edges, const std::vector<Peaks>& peaks) {
+void Assembly::join_limbs(Span<const Edge> edges) {
     for (const Edge& edge : edges) {
-        const int limb = edge.limb(), start = edge.start(), end = edge.end();
+        const LimbPeaks& limb = limb_peaks_[edge.limb()];
+        std::uint8_t &start = limb.starts[edge.start()], &end = limb.ends[edge.end()];
         // Not a rule of its own: whoever has a partner by this limb owns a keypoint of the other's type. It is only quicker to see.
-        if (starts_[limb][start] | ends_[limb][end]) continue;
-        const std::int32_t from = peaks[limbs_[limb].start].first + start;
-        const std::int32_t a = root(from), b = root(peaks[limbs_[limb].end].first + end);
+        if (start | end) continue;
+        const std::int32_t from = limb.start + edge.start();
+        const std::int32_t a = root(from), b = root(limb.end + edge.end());
         if (a != b) {
             if (share_one(types_of(a), types_of(b), words_)) continue;
             parent_.get()[b] = a;
             for (int w = 0; w < words_; ++w) types_of(a)[w] |= types_of(b)[w];
         }
-        starts_[limb][start] = ends_[limb][end] = 1;
+        start = end = 1;
         joined_.push_back(edge);
         joined_start_.push_back(from);
     }

@@ -36,6 +36,10 @@ class Assembly {
         float extent;          // largest distance between two of them, cells; negative until it is asked for
         float score;
     };
+    struct LimbPeaks {  // of one limb: its first peaks, and its flags in `paired_`
+        std::int32_t start, end;
+        std::uint8_t *starts, *ends;
+    };
     struct Gap {
         float ratio;
         std::int32_t first, second;
@@ -50,7 +54,7 @@ class Assembly {
         while (parent[peak] != peak) peak = parent[peak] = parent[parent[peak]];
         return peak;
     }
-    void join_limbs(Span<const Edge> edges, const std::vector<Peaks>& peaks);
+    void join_limbs(Span<const Edge> edges);
     void collect_fragments(const std::vector<Peaks>& peaks);
     float extent(int fragment) const;
     void find_gaps();
@@ -78,7 +82,7 @@ class Assembly {
     Buffer<std::int32_t> parent_, fragment_of_;  // per peak
     Buffer<Word> types_;                         // per peak: of the keypoints joined to it, where it is a root
     Buffer<std::uint8_t> paired_;                // per limb: which starts, then which ends, have been joined
-    std::vector<std::uint8_t*> starts_, ends_;   // per limb: into `paired_`
+    std::vector<LimbPeaks> limb_peaks_;
     std::vector<Edge> joined_;                   // edges inside people, best first: an edge that was refused once can never be inside one
     std::vector<std::int32_t> joined_start_;     // the peaks where they start
     std::vector<Fragment> fragments_;

@@ -1,0 +1,91 @@
+"""COCO accuracy and agreement: figures that are known, then a real network on real pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
+from edgepose.calibration.coco import CocoLabels
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.skeleton import COCO18
+from edgepose.export.exporter import Export
+from edgepose.runtime.coco import COCO17_KEYPOINTS
+from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.poses import Poses
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> tuple[Path, Path, np.ndarray[Any, Any]]:
+    """Annotations of one person in one grey picture, the folder, and the person's keypoints in our frame."""
+    rng = np.random.default_rng(0)
+    xy = rng.uniform((60, 40), (140, 200), (17, 2))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((240, 200, 3), 128, np.uint8))
+    keypoints = np.concatenate([xy - 0.5, np.full((17, 1), 2)], 1)  # COCO's pixel centres are whole numbers
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "keypoints": keypoints.ravel().tolist()}
+    annotation |= {"bbox": [60, 40, 80, 160], "area": 80 * 160 * 0.5}
+    data = {"images": [{"id": 1, "file_name": "1.png", "width": 200, "height": 240}], "annotations": [annotation]}
+    data["categories"] = [{"id": 1, "name": "person", "keypoints": list(COCO17_KEYPOINTS), "skeleton": []}]
+    (tmp_path / "labels.json").write_text(json.dumps(data))
+    return tmp_path / "labels.json", tmp_path, xy
+
+
+def person(xy: np.ndarray[Any, Any], score: float = 1) -> Poses:
+    keypoints = np.full((1, 18, 3), (np.nan, np.nan, 0), np.float32)
+    for (x, y), name in zip(xy, COCO17_KEYPOINTS, strict=True):
+        keypoints[0, COCO18.keypoints.index(name)] = x, y, 0.8
+    return Poses(keypoints, np.array([score], np.float32))
+
+
+def test_a_person_at_its_labels_has_ap_1_and_one_elsewhere_0(labelled: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, folder, xy = labelled
+    labels = CocoLabels(annotations, folder)
+    right = labels.accuracy({1: person(xy)}, COCO18)
+    assert (right.ap, right.ap50, right.ar) == pytest.approx((1, 1, 1))
+    assert (right.pictures, right.persons, right.found) == (1, 1, 1)
+    assert labels.accuracy({1: person(xy + 300)}, COCO18).ap == 0
+    assert 0 < labels.accuracy({1: person(xy + 4)}, COCO18).ap < 1
+    assert labels.accuracy({1: Poses(np.empty((0, 18, 3), np.float32), np.empty(0, np.float32))}, COCO18).ap == 0
+    assert capsys.readouterr().out == "", "pycocotools must not write where results belong"
+
+
+def test_left_and_right_are_told_apart(labelled: Any) -> None:
+    annotations, folder, xy = labelled
+    swapped = xy[[0, *(k + 1 if k % 2 else k - 1 for k in range(1, 17))]]
+    assert CocoLabels(annotations, folder).accuracy({1: person(swapped)}, COCO18).ap < 0.2
+
+
+def test_labels_that_are_not_what_they_should_be_are_refused(labelled: Any, tmp_path: Path) -> None:
+    annotations, folder, _ = labelled
+    with pytest.raises(ConfigError, match=r"1 of 1 pictures .* 1\.png"):
+        CocoLabels(annotations, tmp_path / "elsewhere")
+    data = json.loads(annotations.read_text())
+    for broken, why in (({}, "wanted COCO"), (data | {"annotations": [{"id": 1}]}, "no keypoints"), ([], "wanted COCO")):
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        with pytest.raises(ConfigError, match=why):
+            CocoLabels(tmp_path / "broken.json", folder)
+
+
+def test_the_real_network_keeps_its_accuracy(real_bundles: dict[str, Export], assets: Path) -> None:
+    """On the first 20 labelled pictures, at the small input of the tests; the whole set at 368 x 656 is in docs/parser.md."""
+    labels = CocoLabels(assets / "coco" / "val.json", assets / "coco" / "val")
+    labels.pictures = dict(list(labels.pictures.items())[:20])
+    report = coco_accuracy(real_bundles["ov-fp32"].bundle.path, labels, PafParameters())
+    assert report.accuracy.pictures == 20
+    assert report.accuracy.ap > 0.25
+    assert coco_accuracy(real_bundles["ov-fp32"].bundle.path, labels, PafParameters(threshold=0.9)).accuracy.ap < 0.1
+
+
+def test_a_bundle_agrees_with_itself_and_less_with_another(real_bundles: dict[str, Export], assets: Path) -> None:
+    pictures = sorted((assets / "coco" / "val").glob("*.jpg"))[:4]
+    paths = {target: export.bundle.path for target, export in real_bundles.items()}
+    same = bundle_agreement(paths["ov-fp32"], paths["ov-fp32"], pictures, PafParameters())
+    assert (same.oks_mean, same.missed, same.extra) == (1, 0, 0)
+    assert same.persons > 3
+    other = bundle_agreement(paths["ov-fp32"], paths["onnx"], pictures, PafParameters())
+    assert 0.99 < other.oks_mean <= 1
