@@ -53,6 +53,7 @@ struct PairRule {
 constexpr int kPairShift = 10;        // peaks of a type: at most 1 << kPairShift
 constexpr int kWeightScale = 1 << 16;  // weights are kept in steps of 1 / kWeightScale ...
 constexpr float kMostWeight = 3.9f;   // ... and so in 18 bits, which two passes sort
+constexpr int kLongestSide = 1 << 22;  // cells of a map's side: their centres are exact floats
 constexpr int kSlack = 16;           // vectors may read and write so many elements past the end of their arrays
 constexpr int kChunk = 256;          // pairs scored together
 constexpr float kHuge = 1e6f;        // larger values, infinities and NaN are no measurements

@@ -46,7 +46,9 @@ void check_layout(const Array& a, const char* name) {
     if (c * h * w == 0) return;
     if ((w > 1 && a.stride(2) != 1) || (h > 1 && a.stride(1) < w) || (c > 1 && a.stride(0) < (h - 1) * a.stride(1) + w))
         refuse(std::string(name) + " " + shape_of(a) + ": the cells of a row must lie side by side, rows and channels in order and apart: copy the array");
-    if (c > most || h > most || w > most || (c - 1) * a.stride(0) + (h - 1) * a.stride(1) + w > most)
+    if (h > kLongestSide || w > kLongestSide)
+        refuse(std::string(name) + " " + shape_of(a) + ": wanted at most " + std::to_string(kLongestSide) + " rows and columns");
+    if (c > most || (c - 1) * a.stride(0) + (h - 1) * a.stride(1) + w > most)
         refuse(std::string(name) + " " + shape_of(a) + ": wanted fewer than 2^31 elements from first to last");
 }
 

@@ -51,7 +51,7 @@ class PafParser {
     PafParser(int types, const std::vector<Limb>& limbs, const Parameters& parameters, const Kernels& kernels);
 
     // People, best first; they are valid until the next call. Both maps have one height and width and the channels that `types` and the
-    // limbs ask for; a map's cells lie within 2^31 elements. T is float or std::uint16_t (IEEE half precision).
+    // limbs ask for; all cells lie within 2^31 elements and no side is longer than kLongestSide. T is float or std::uint16_t (IEEE half precision).
     template <class T>
     const std::vector<Person>& parse(const Maps<T>& heatmaps, const Maps<T>& fields);
 

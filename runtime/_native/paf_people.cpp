@@ -50,7 +50,7 @@ Assembly::Assembly(int types, const std::vector<Limb>& limbs, const PeopleParame
     paired_.sized(2 * limbs.size() * most_peaks);
     limb_peaks_.resize(limbs.size());
     joined_.reserve(limbs.size() * most_peaks);
-    joined_start_.reserve(limbs.size() * most_peaks);
+    open_.reserve(kMostFragments);
     fragments_.reserve(most_fragments);
     owned_.sized(most_fragments * words_);
     lacking_.sized(most_fragments * words_);
@@ -74,7 +74,7 @@ const std::vector<Person>& Assembly::join(Span<const Edge> edges, const std::vec
 
 void Assembly::clear(const std::vector<Peaks>& peaks) {
     joined_.clear();
-    joined_start_.clear();
+    open_.clear();
     fragments_.clear();
     gaps_.clear();
     order_.clear();
@@ -108,22 +108,23 @@ void Assembly::join_limbs(Span<const Edge> edges) {
             for (int w = 0; w < words_; ++w) types_of(a)[w] |= types_of(b)[w];
         }
         start = end = 1;
-        joined_.push_back(edge);
-        joined_start_.push_back(from);
+        joined_.push_back({edge.weight(), from, -1});
     }
 }
 
 // Numbers the fragments by their best limbs.
 void Assembly::collect_fragments(const std::vector<Peaks>& peaks) {
-    for (const std::int32_t peak : joined_start_) {
-        const std::int32_t a = root(peak);
-        if (fragment_of_.get()[a] >= 0) continue;
-        const int number = static_cast<int>(fragments_.size());
-        fragment_of_.get()[a] = number;
-        fragments_.push_back({number, 0, -1.0f, 0.0f});
-        std::copy_n(types_of(a), words_, owned(number));
-        std::fill_n(lacking(number), words_, Word(0));
-        std::fill_n(member(number), kinds_, -1);
+    for (Joined& edge : joined_) {
+        const std::int32_t a = root(edge.peak);
+        if (fragment_of_.get()[a] < 0) {
+            const int number = static_cast<int>(fragments_.size());
+            fragment_of_.get()[a] = number;
+            fragments_.push_back({number, 0, -1.0f, 0.0f});
+            std::copy_n(types_of(a), words_, owned(number));
+            std::fill_n(lacking(number), words_, Word(0));
+            std::fill_n(member(number), kinds_, -1);
+        }
+        edge.fragment = fragment_of_.get()[a];
     }
     for (int type = 0; type < kinds_; ++type)
         for (int peak = peaks[type].first; peak < peaks[type].first + peaks[type].count; ++peak) {
@@ -151,11 +152,14 @@ float Assembly::extent(int fragment) const {
 
 void Assembly::find_gaps() {
     const int count = std::min<int>(static_cast<int>(fragments_.size()), kMostFragments);
-    for (int a = 0; a < count; ++a)
-        for (int b = a + 1; b < count; ++b) {
+    for (int k = 0; k < count; ++k)
+        if (share_one(lacking(k), lacking(k), words_)) open_.push_back(k);
+    for (auto first = open_.begin(); first != open_.end(); ++first)
+        for (auto second = first + 1; second != open_.end(); ++second) {
+            const std::int32_t a = *first, b = *second;
             if (share_one(owned(a), owned(b), words_) || !share_one(lacking(a), lacking(b), words_)) continue;
             for (Fragment* each : {&fragments_[a], &fragments_[b]})
-                if (each->extent < 0) each->extent = extent(static_cast<int>(each - fragments_.data()));
+                if (each->extent < 0) each->extent = extent(each->into);
             const float extents = fragments_[a].extent + fragments_[b].extent;
             if (!(extents > 0)) continue;
             const float ratio = gap(a, b) / extents;
@@ -208,10 +212,7 @@ void Assembly::rank() {
         });
         order_.push_back(k);
     }
-    for (std::size_t k = 0; k < joined_.size(); ++k) {
-        const float weight = joined_[k].weight();
-        fragments_[group(fragment_of_.get()[root(joined_start_[k])])].score += weight * weight;
-    }
+    for (const Joined& edge : joined_) fragments_[group(edge.fragment)].score += edge.weight * edge.weight;
     const auto most = static_cast<float>(kinds_ + limbs_.size());
     for (int k : order_) fragments_[k].score /= most;
     std::sort(order_.begin(), order_.end(), [&](int a, int b) {

@@ -40,6 +40,10 @@ class Assembly {
         std::int32_t start, end;
         std::uint8_t *starts, *ends;
     };
+    struct Joined {  // an edge inside a person; one that was refused once can never come to be inside
+        float weight;
+        std::int32_t peak, fragment;  // where it starts, and whose it is
+    };
     struct Gap {
         float ratio;
         std::int32_t first, second;
@@ -83,11 +87,11 @@ class Assembly {
     Buffer<Word> types_;                         // per peak: of the keypoints joined to it, where it is a root
     Buffer<std::uint8_t> paired_;                // per limb: which starts, then which ends, have been joined
     std::vector<LimbPeaks> limb_peaks_;
-    std::vector<Edge> joined_;                   // edges inside people, best first: an edge that was refused once can never be inside one
-    std::vector<std::int32_t> joined_start_;     // the peaks where they start
+    std::vector<Joined> joined_;                 // best first
     std::vector<Fragment> fragments_;
     Buffer<Word> owned_, lacking_;  // per fragment; `lacking` are the types it has not, linked to one it has
     Buffer<std::int32_t> member_;   // per fragment and type: the peak, or -1
+    std::vector<std::int32_t> open_;  // fragments that lack something
     std::vector<Gap> gaps_;
     std::vector<std::int32_t> order_;
     Buffer<float> keypoints_;

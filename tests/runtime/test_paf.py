@@ -159,6 +159,7 @@ def test_what_it_cannot_read_is_refused_with_the_reason() -> None:
         (heat.astype(np.float16), paf, "float32 or both float16"),
         (heat.transpose(0, 2, 1), paf.transpose(0, 2, 1), "side by side"),
         (heat[:, ::-1], paf[:, ::-1], "in order"),
+        (np.broadcast_to(heat[:, :1, :1], (5, 1, 1 << 23)), np.broadcast_to(paf[:, :1, :1], (8, 1, 1 << 23)), "side by side"),
     ):
         with pytest.raises(ShapeMismatch, match=why):
             parser.parse(wrong_heat, wrong_paf)
