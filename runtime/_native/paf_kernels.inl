@@ -1,5 +1,7 @@
 // The kernels themselves, written against `Simd`; included by one source file per instruction set.
-#include <algorithm>
+//
+// Nothing here may call a function template or inline function of the standard library: compiled for AVX-512, its one copy could be the one
+// that the linker keeps for everybody.
 #include <cstring>
 
 #include "paf_kernels.hpp"
@@ -106,7 +108,8 @@ class Scan {
         const float here = row_[x];
         if (!(here > threshold_ && here <= kHuge)) return;
         bool tied = false;
-        for (const float* row : {up_, static_cast<const float*>(row_), down_})
+        const float* const rows[3] = {up_, row_, down_};
+        for (const float* row : rows)
             for (int column = x - 1; row && column <= x + 1; ++column) {
                 if (column < 0 || column >= map_.width || row + column == row_ + x) continue;
                 const bool before = row == up_ || (row == row_ && column < x);
@@ -149,8 +152,9 @@ F logarithm(F value) {
     Simd::split(value, mantissa, exponent);
     const F f = mantissa - Simd::set(1.0f), square = f * f;
     F p = Simd::set(7.0376836292e-2f);
-    for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
-                          -2.4999993993e-1f, 3.3333331174e-1f})
+    constexpr float coefficients[] = {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                                      -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    for (const float c : coefficients)
         p = p * f + Simd::set(c);
     return (f + (p * f * square - Simd::set(0.5f) * square)) + Simd::set(0.6931471806f) * exponent;
 }
@@ -403,15 +407,19 @@ void widen(const std::uint16_t* halves, float* out, int count) {
 // -- one pass -------------------------------------------------------------------------------------------------------------------------
 
 float largest(const float* values, std::size_t count) {
-    if (count < 4 * kLanes) return *std::max_element(values, values + count);
-    F best[4];
-    for (int k = 0; k < 4; ++k) best[k] = Simd::load(values + k * kLanes);
-    for (std::size_t i = 0; i + 4 * kLanes <= count; i += 4 * kLanes)
-        for (int k = 0; k < 4; ++k) best[k] = Simd::raised(Simd::load(values + i + k * kLanes), best[k]);
-    for (int k = 0; k < 4; ++k) best[k] = Simd::raised(Simd::load(values + count - (k + 1) * kLanes), best[k]);
-    float lanes[4 * kLanes];
-    for (int k = 0; k < 4; ++k) Simd::store(lanes + k * kLanes, best[k]);
-    return *std::max_element(lanes, lanes + 4 * kLanes);
+    float best = values[0];
+    std::size_t done = 0;
+    if (count >= 4 * kLanes) {
+        F lanes[4];
+        for (int k = 0; k < 4; ++k) lanes[k] = Simd::load(values + k * kLanes);
+        for (; done + 4 * kLanes <= count; done += 4 * kLanes)
+            for (int k = 0; k < 4; ++k) lanes[k] = Simd::raised(Simd::load(values + done + k * kLanes), lanes[k]);
+        float each[4 * kLanes];
+        for (int k = 0; k < 4; ++k) Simd::store(each + k * kLanes, lanes[k]);
+        for (const float value : each) best = value > best ? value : best;
+    }
+    for (; done < count; ++done) best = values[done] > best ? values[done] : best;
+    return best;
 }
 
 }  // namespace
