@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.engines.errors import ConfigError
+from edgepose.engines.errors import BackendUnavailable, ConfigError
 from edgepose.engines.skeleton import COCO18, TRT_POSE18, Skeleton
 from edgepose.runtime.paf import PafParser
 from edgepose.runtime.paf_parameters import PafParameters
@@ -50,7 +50,7 @@ class ParserCase:
 
 
 class Workload:
-    """The synthetic people of a folder that holds workload.py and score.py. Raises ConfigError."""
+    """The synthetic people of a folder that holds workload.py and score.py. Raises ConfigError, and BackendUnavailable without SciPy."""
 
     def __init__(self, folder: Path) -> None:
         self._maker, self._scorer = _module(folder / "workload.py"), _module(folder / "score.py")
@@ -121,5 +121,8 @@ def _module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"{path}: not there: --workload wants the folder with workload.py and score.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise BackendUnavailable(f"{path.name} needs {error.name}: pip install 'edgepose[bench]'") from error
     return module
