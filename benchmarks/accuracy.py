@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,10 +83,6 @@ def bundle_agreement(
 def found(engine: Engine, parameters: PafParameters, pictures: Iterable[tuple[Path, T]]) -> Iterator[tuple[T, Poses]]:
     """(file, anything) -> (that thing, the people in the file's picture)."""
     yield from PoseEstimator(engine, parameters).estimate_all((picture_from_file(path), companion) for path, companion in pictures)
-
-
-def as_json(report: AccuracyReport | AgreementReport) -> dict[str, object]:
-    return asdict(report)
 
 
 def _strong(poses: Poses, least_score: float) -> Poses:

@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from edgepose.benchmarks.accuracy import as_json, bundle_agreement, coco_accuracy
+from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.calibration.coco import CocoLabels
@@ -47,7 +47,7 @@ def accuracy(
     labels = CocoLabels(coco, images)
     report = coco_accuracy(bundle, labels, parameters, device)
     if json_:
-        typer.echo(json.dumps(as_json(report), indent=1))
+        typer.echo(json.dumps(asdict(report), indent=1))
         return
     a = report.accuracy
     table = Table(
@@ -72,7 +72,7 @@ def agreement_command(
     """How well the people that two bundles find agree, by OKS, without labels."""
     report = bundle_agreement(reference, bundle, _pictures(images), _parameters(parser), device, least_score)
     if json_:
-        typer.echo(json.dumps(as_json(report), indent=1))
+        typer.echo(json.dumps(asdict(report), indent=1))
         return
     console.messages().print(
         f"{report.other} against {report.reference}: OKS mean {report.oks_mean:.4f}, median {report.oks_median:.4f}"

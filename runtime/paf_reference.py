@@ -249,8 +249,8 @@ def _with_fragments_joined(people: list[Person], peaks: list[Floats], skeleton: 
             if distances and (ratio := min(distances) / (extents[a] + extents[b])) <= reach:
                 gaps.append((ratio, a, b))
     group = list(range(len(fragments)))
-    for _, a, b in sorted(gaps):
-        a, b = _root(group, a), _root(group, b)  # noqa: PLW2901
+    for _, one, other in sorted(gaps):
+        a, b = _root(group, one), _root(group, other)
         if a != b and not fragments[a].peaks.keys() & fragments[b].peaks.keys():
             fragments[a].peaks.update(fragments[b].peaks)
             fragments[a].limbs += fragments[b].limbs
