@@ -51,16 +51,16 @@ def test_every_room_that_stands_is_packaged() -> None:
         assert (ROOT / ".pkg" / "edgepose" / room).resolve() == ROOT / room
 
 
-def test_importing_engines_is_quick_and_loads_no_vendor_library() -> None:
-    """It costs NumPy and a pydantic model and little more, in CPU time of the same run: how fast the machine is must not decide."""
-    code = "import sys, time; t = time.process_time(); {}; print(time.process_time() - t, *{{m.split('.')[0] for m in sys.modules}})"
+def test_importing_engines_loads_numpy_and_pydantic_and_hardly_a_module_more() -> None:
+    """What an import costs is what it loads; a clock would measure the machine."""
+    code = "import sys; {}; print(*sys.modules)"
 
-    def cost(statement: str) -> tuple[float, set[str]]:
-        done = subprocess.run([sys.executable, "-c", code.format(statement)], check=True, capture_output=True, text=True)
-        seconds, *loaded = done.stdout.split()
-        return float(seconds), set(loaded)
+    def loaded(statement: str) -> set[str]:
+        command = [sys.executable, "-c", code.format(statement)]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
     base = "import numpy; from pydantic import BaseModel; type('Model', (BaseModel,), {'__module__': __name__})"
-    pairs = [(cost(base), cost("import edgepose.engines")) for _ in range(5)]
-    assert not pairs[0][1][1] & (VENDORS | {"cv2", "av", "typer", "rich"})
-    assert min(ours[0] for _, ours in pairs) < 2 * min(theirs[0] for theirs, _ in pairs)
+    more = loaded("import edgepose.engines") - loaded(base)
+    roots = {module.split(".")[0] for module in more}
+    assert roots <= set(sys.stdlib_module_names) | {"edgepose", "numpy"}, roots
+    assert len(more) < 40, more
