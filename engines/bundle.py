@@ -77,6 +77,38 @@ class HopParity(Record):
     poses: PoseParity | None
 
 
+class CalibrationRecord(Record):
+    """Where INT8 scales came from: `fingerprint` is the sha256 of the fitted pictures; `floating` names layers that are not in INT8.
+
+    `int8_share` is the part of all multiplications in INT8. The whole story is in the bundle's `calibration.json`.
+    """
+
+    source: str
+    pictures: Positive
+    fingerprint: str
+    calibrator: str
+    floating: tuple[str, ...]
+    int8_share: float
+
+
+class AccuracyRecord(Record):
+    """What the bundle's model loses against the same network in FP32 OpenVINO, as `executed` on the machine of the export.
+
+    `oks_mean` is over the `persons` that FP32 finds, a missed one counting 0. `ap` and `ap_fp32` are COCO keypoint AP where pictures
+    were labelled.
+    """
+
+    pictures: Positive
+    persons: int
+    oks_mean: float
+    missed: int
+    extra: int
+    ap: float | None
+    ap_fp32: float | None
+    gate: str
+    executed: str
+
+
 class Manifest(Record):
     """The content of `pose.json`, less its own digest."""
 
@@ -91,6 +123,8 @@ class Manifest(Record):
     tools: dict[str, str]
     opset: Positive | None = None
     parity: tuple[HopParity, ...] = ()
+    calibration: CalibrationRecord | None = None
+    accuracy: AccuracyRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

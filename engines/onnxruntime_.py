@@ -20,15 +20,21 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-def engine_from_onnx(path: Path, contract: ModelContract, device: str, slots: int, batch: int) -> OnnxRuntimeEngine:
-    """Loads an ONNX file. Raises BackendUnavailable, EngineLoadError or ShapeMismatch."""
+def engine_from_onnx(
+    path: Path, contract: ModelContract, device: str, slots: int, batch: int, simulates_tensorrt: bool = False
+) -> OnnxRuntimeEngine:
+    """Loads an ONNX file; `simulates_tensorrt` says in `execution` that it was made for another backend.
+
+    Raises BackendUnavailable, EngineLoadError or ShapeMismatch.
+    """
     ort = import_onnxruntime()
     if device.upper() not in ("AUTO", "CPU"):
         raise BackendUnavailable(f"device {device!r}: edgepose runs ONNX Runtime on CPU only; export an ov-* target for other devices")
     session = session_from_onnx(path)
     _check_shapes(session, contract, batch, path)
     why = "asked for" if device.upper() == "CPU" else "ONNX Runtime is the CPU reference"
-    return OnnxRuntimeEngine(session, contract, Execution(f"ONNX Runtime {ort.__version__}", "CPU", why, {}), slots, batch)
+    backend = f"ONNX Runtime {ort.__version__}" + (" simulating TensorRT" if simulates_tensorrt else "")
+    return OnnxRuntimeEngine(session, contract, Execution(backend, "CPU", why, {}), slots, batch)
 
 
 def import_onnxruntime() -> Any:

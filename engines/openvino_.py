@@ -91,6 +91,11 @@ def executed_precisions(compiled: ov.CompiledModel) -> dict[str, int]:
     return dict(found)
 
 
+def computes_bf16(device: str) -> bool:
+    """Whether a device has BF16 arithmetic of its own."""
+    return "BF16" in import_openvino().Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoSlot:
     """One infer request with its own input and output arrays."""
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from edgepose.engines.bundle import Bundle, open_bundle
 from edgepose.engines.engine import Engine
-from edgepose.engines.errors import ConfigError, ShapeMismatch
+from edgepose.engines.errors import BackendUnavailable, ConfigError, ShapeMismatch
 
 
 def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 1, batch: int | None = None) -> Engine:
     """Opens a bundle's model on a device, with `slots` inferences in flight of `batch` pictures each.
 
-    `device` is the backend's own name (`CPU`, `GPU`, ...); `auto` chooses, and `engine.execution` says what and why. `batch` defaults
-    to the bundle's (1 where it is dynamic). Raises BackendUnavailable, EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
+    `device` is the backend's own name (`CPU`, `GPU`, ...); `auto` chooses, and `engine.execution` says what and why; `CPU` on a `trt-*`
+    bundle simulates its arithmetic by ONNX Runtime. `batch` defaults to the bundle's (1 where it is dynamic). Raises BackendUnavailable,
+    EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
     """
     if slots < 1:
         raise ConfigError(f"{slots} slots: wanted at least one")
@@ -26,7 +27,12 @@ def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 
         return engine_from_ir(bundle.model_path, bundle.contract, bundle.target.precision, device, slots, size)
     from edgepose.engines.onnxruntime_ import engine_from_onnx
 
-    return engine_from_onnx(bundle.model_path, bundle.contract, device, slots, size)
+    for_tensorrt = bundle.target.backend == "tensorrt"
+    if for_tensorrt and device.upper() != "CPU":
+        raise BackendUnavailable(
+            f"{bundle.path}: this edgepose has no TensorRT engine yet: --device CPU simulates what TensorRT computes, by ONNX Runtime"
+        )
+    return engine_from_onnx(bundle.model_path, bundle.contract, device, slots, size, for_tensorrt)
 
 
 def _batch(bundle: Bundle, asked: int | None) -> int:

@@ -16,7 +16,7 @@ class Target:
     """`precision` is that of the weights or, for bf16, of the arithmetic; `comment` is one line for people."""
 
     name: str
-    backend: Literal["onnxruntime", "openvino"]
+    backend: Literal["onnxruntime", "openvino", "tensorrt"]
     precision: Precision
     comment: str
 
@@ -26,9 +26,11 @@ TARGETS = (
     Target("ov-fp32", "openvino", "fp32", "OpenVINO IR, weights and arithmetic in FP32"),
     Target("ov-bf16", "openvino", "bf16", "OpenVINO IR, FP32 weights, BF16 arithmetic (OpenVINO's own default where the CPU has it)"),
     Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16; arithmetic in FP32 on a CPU, in FP16 on a GPU"),
-    Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers (only from an IR that already has them)"),
+    Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers, calibrated by --calib (or from an IR that already has them)"),
+    Target("trt-fp16", "tensorrt", "fp16", "ONNX for TensorRT in FP16, layers that need it in FP32; depends on no device"),
+    Target("trt-int8", "tensorrt", "int8", "ONNX for TensorRT with explicit INT8 Q/DQ, calibrated by --calib; depends on no device"),
 )
-_PLANNED = ("trt-fp32", "trt-fp16", "trt-int8")
+_PLANNED = ("trt-fp32",)
 
 
 def target_named(name: str) -> Target:

@@ -14,8 +14,13 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edgepose.calibration.cache import default_cache
+from edgepose.calibration.calibrator import COUNT, DEFAULT_AP_GATE, DEFAULT_GATE, CalibrationRequest
+from edgepose.calibration.coco import CocoLabels
+from edgepose.calibration.judge import Gate
+from edgepose.calibration.search import CALIBRATOR_NAMES
 from edgepose.engines import console
-from edgepose.engines.bundle import HopParity
+from edgepose.engines.bundle import AccuracyRecord, CalibrationRecord, HopParity
 from edgepose.engines.contract import ModelContract, contract_from_json
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import Skeleton, skeleton_from_json, skeleton_named
@@ -50,6 +55,24 @@ def export(
         Path | None, typer.Option(help="A picture, a folder or a video to compare the hops on; else structured noise")
     ] = None,
     verify_count: Annotated[int, typer.Option(min=1, help="How many pictures of --verify to take, spread evenly")] = _VERIFIED_AT_MOST,
+    calib: Annotated[
+        str, typer.Option(help="For INT8: pictures to choose scales from: a folder, a video, an .npz, or a camera's URL", metavar="SOURCE")
+    ] = "",
+    calib_count: Annotated[int, typer.Option(min=1, help="How many pictures of --calib to take")] = COUNT,
+    calib_seed: Annotated[int, typer.Option(help="Which pictures of a folder are drawn")] = 0,
+    calib_seconds: Annotated[float, typer.Option(min=0, help="How long a camera is recorded")] = 60.0,
+    calib_cache: Annotated[Path | None, typer.Option(help="Where calibrations are kept; default: the user's cache folder")] = None,
+    calibrator: Annotated[str, typer.Option(help="How scales are chosen: " + ", ".join(CALIBRATOR_NAMES))] = "auto",
+    max_ap_drop: Annotated[float | None, typer.Option(help="INT8 may lose this much COCO AP; wants --coco and --images")] = None,
+    min_oks: Annotated[
+        float | None, typer.Option(help="INT8 poses must agree this well with FP32, on --verify or else the calibration pictures")
+    ] = None,
+    coco: Annotated[Path | None, typer.Option(help="COCO keypoint annotations, for the AP of INT8")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of their pictures")] = None,
+    quantise_heads: Annotated[bool, typer.Option("--quantise-heads", help="For study: heads in INT8 too, whose maps then tie")] = False,
+    overflow_fix: Annotated[
+        bool | None, typer.Option(help="For ov-int8: half the weights' range, for CPUs without VNNI; default: as this CPU needs")
+    ] = None,
     opset: Annotated[int, typer.Option(min=13, help="ONNX operator set; 17 is the newest that TensorRT 8.5 reads")] = OPSET,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, instead of the table")] = False,
 ) -> None:
@@ -61,15 +84,34 @@ def export(
     settled = _batch(batch, network)
     if name:
         network = _renamed(network, name)
+    calibration = None
+    if calib:
+        calibration = CalibrationRequest(
+            source=calib,
+            count=calib_count,
+            seed=calib_seed,
+            seconds=calib_seconds,
+            calibrator=calibrator,
+            gate=_gate(max_ap_drop, min_oks, coco),
+            labels=_labels(coco, images),
+            quantise_heads=quantise_heads,
+            overflow_fix=overflow_fix,
+            cache=calib_cache or default_cache(),
+        )
     with _progress() as progress:
-        bar = progress.add_task("read pictures", total=steps(network, targets) + 1)
+        total = None if calibration else steps(network, targets) + 1  # how many models a gate tries is not known before
+        bar = progress.add_task("read pictures", total=total)
 
         def say(step: str) -> None:
             progress.update(bar, advance=1, description=step)
 
         pictures = picture_sample(verify, verify_count, network) if verify else None
-        made = export_bundles(network, targets, out, settled, pictures, opset, say)
-        progress.update(bar, completed=steps(network, targets) + 1, description="done")
+
+        def tick(done: int, whole: int) -> None:
+            progress.update(bar, completed=done, total=whole)
+
+        made = export_bundles(network, targets, out, settled, pictures, opset, say, calibration, tick)
+        progress.update(bar, completed=1, total=1, description="done")
     _report(made, as_json)
 
 
@@ -81,6 +123,20 @@ def _network(arch: str, weights: Path | None, model: str, contract: Path | None,
     if weights is None:
         raise typer.BadParameter("--arch wants --weights")
     return network_from_architecture(arch, weights, _skeleton(skeleton))
+
+
+def _gate(max_ap_drop: float | None, min_oks: float | None, coco: Path | None) -> Gate:
+    if max_ap_drop is not None and coco is None:
+        raise typer.BadParameter("wants --coco and --images", param_hint="--max-ap-drop")
+    if max_ap_drop is None and min_oks is None:
+        return DEFAULT_AP_GATE if coco else DEFAULT_GATE
+    return Gate(max_ap_drop, min_oks)
+
+
+def _labels(coco: Path | None, images: Path | None) -> CocoLabels | None:
+    if (coco is None) != (images is None):
+        raise typer.BadParameter("--coco and --images belong together")
+    return CocoLabels(coco, images) if coco and images else None
 
 
 def _contract(path: Path | None) -> ModelContract | None:
@@ -138,6 +194,14 @@ def _report(made: Sequence[Export], as_json: bool) -> None:
     messages.print(_table(made))
     for one in made:
         messages.print(f"{one.bundle.path}  [dim]{one.execution}[/dim]", highlight=False)
+        if (accuracy := one.bundle.manifest.accuracy) and (calibration := one.bundle.manifest.calibration):
+            messages.print(f"  {_calibrated(calibration, accuracy)}", highlight=False)
+
+
+def _calibrated(calibration: CalibrationRecord, accuracy: AccuracyRecord) -> str:
+    ap = f"AP {accuracy.ap:.4f} (FP32 {accuracy.ap_fp32:.4f}), " if accuracy.ap is not None and accuracy.ap_fp32 is not None else ""
+    people = f"OKS {accuracy.oks_mean:.4f} over {accuracy.persons} people, {accuracy.missed} missed, {accuracy.extra} extra"
+    return f"{calibration.calibrator}, {calibration.int8_share:.1%} of the multiplications in INT8: {ap}{people}; see calibration.html"
 
 
 def _summary(one: Export) -> dict[str, Any]:
@@ -149,6 +213,8 @@ def _summary(one: Export) -> dict[str, Any]:
         "executed": {"backend": one.execution.backend, "device": one.execution.device, "precisions": one.execution.precisions},
         "tools": manifest.tools,
         "source": manifest.source.model_dump(),
+        "calibration": manifest.calibration.model_dump(mode="json") if manifest.calibration else None,
+        "accuracy": manifest.accuracy.model_dump(mode="json") if manifest.accuracy else None,
         "parity": [hop.model_dump(mode="json") for hop in manifest.parity],
     }
 

@@ -14,12 +14,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepose.engines.bundle import Bundle, HopParity, Manifest, bundle_directory, open_bundle, record_of, write_manifest
+from edgepose.calibration.calibrator import CalibrationRequest, Calibrator, Tick
+from edgepose.calibration.report import calibration_records, write_report
+from edgepose.engines.bundle import (
+    AccuracyRecord,
+    Bundle,
+    CalibrationRecord,
+    HopParity,
+    Manifest,
+    bundle_directory,
+    open_bundle,
+    record_of,
+    write_manifest,
+)
 from edgepose.engines.engine import Engine, Execution
-from edgepose.engines.errors import ConfigError, ExportError
+from edgepose.engines.errors import ConfigError
 from edgepose.engines.onnxruntime_ import engine_from_onnx
 from edgepose.engines.openvino_ import engine_from_ir
+from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.target import Precision, Target
+from edgepose.export.fp16_from_onnx import fp16_from_onnx
 from edgepose.export.ir_from_onnx import ir_from_onnx, is_quantised
 from edgepose.export.network import Network
 from edgepose.export.onnx_file import load_onnx, opset_of, save_onnx, simplified, with_metadata
@@ -38,9 +52,12 @@ TOLERANCES = {
     "ov-fp32": Tolerance(1e-4, 0.999),
     "ov-fp16": Tolerance(1e-2, 0.99),
     "ov-bf16": Tolerance(5e-2, 0.95, "mean"),
-    "ov-int8": LOSSLESS,  # an IR that is taken as it is
+    "ov-int8": Tolerance(1.0, 0.0, "mean"),  # calibrated: the gate judges, this only notices a network that fell apart
+    "trt-fp16": Tolerance(1e-2, 0.95, "mean"),
+    "trt-int8": Tolerance(1.0, 0.0, "mean"),
 }
 _NOISE_PICTURES = 4
+_HALF_PICTURES = 4
 _TOOLS = ("edgepose", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy")
 Say = Callable[[str], None]
 
@@ -61,20 +78,25 @@ def export_bundles(
     pictures: Pictures | None = None,
     opset: int = OPSET,
     say: Say = lambda _: None,
+    calibration: CalibrationRequest | None = None,
+    tick: Tick = lambda _, __: None,
 ) -> list[Export]:
     """Writes one bundle a target, `out/<name>-<HxW>.<target>.pose`.
 
     `pictures` are fitted (n, height, width, 3) BGR levels for the comparison; without them structured noise is used. `say` is told
-    each step as it begins. Raises ExportError, ParityError, SinkError, ConfigError or BackendUnavailable; a bundle that was not
-    proven is not written.
+    each step as it begins. `calibration` is what INT8 targets are made by; without labels its gate judges on `pictures`. `tick` is told
+    (done, all) while its statistics are collected. Raises ExportError, ParityError, CalibrationError, AccuracyGateFailed, SinkError,
+    ConfigError or BackendUnavailable; a bundle that was not proven is not written.
     """
-    _check_targets(network, targets)
+    _check_targets(network, targets, calibration)
     noise = pictures is None
     seen = structured_noise(network.contract, _NOISE_PICTURES) if pictures is None else pictures
     check = ParityCheck(network.contract, seen, noise)
     with tempfile.TemporaryDirectory(prefix="edgepose-export-") as scratch, ExitStack() as open_engines:
         chain = _Chain(network, batch, opset, check, Path(scratch), say, open_engines)
         chain.convert()
+        if calibration:
+            chain.calibrate(calibration, tick)
         return [chain.bundle(target, out) for target in targets]
 
 
@@ -106,6 +128,7 @@ class _Chain:
         self._size = 1 if batch == "dynamic" else batch
         self._stages: list[Stage] = []
         self._parity: list[HopParity] = []
+        self._calibrator: Calibrator | None = None
 
     @property
     def _onnx(self) -> Path:
@@ -132,12 +155,19 @@ class _Chain:
         self._say("compare simplified ONNX")
         self._append(OnnxStage("simplified", self._onnx, network.contract, self._size))
 
+    def calibrate(self, request: CalibrationRequest, tick: Tick) -> None:
+        """Prepares the calibration; nothing is read before an INT8 target asks for it."""
+        judged_on = self._check.photographs
+        self._calibrator = self._open_engines.enter_context(
+            Calibrator(self._onnx, self._network.contract, self._size, request, judged_on, self._say, tick)
+        )
+
     def bundle(self, target: Target, out: Path) -> Export:
         contract = self._network.contract
         name = f"{self._network.name}-{contract.input.height}x{contract.input.width}"
         with bundle_directory(out / f"{name}.{target.name}.pose") as directory:
             self._say(f"write {target.name}")
-            files = self._write(target, directory)
+            files, calibration, accuracy = self._write(target, directory)
             self._say(f"compare {target.name}")
             stage, engine = self._opened(target, files[0])
             parity = self._proven(target, stage)
@@ -152,6 +182,8 @@ class _Chain:
                 tools=_tools(),
                 opset=None if self._network.ir else self._opset,
                 parity=parity,
+                calibration=calibration,
+                accuracy=accuracy,
             )
             write_manifest(directory, manifest)
         return Export(open_bundle(out / f"{name}.{target.name}.pose"), engine.execution)
@@ -170,13 +202,33 @@ class _Chain:
             self._parity.append(self._check.compare(self._stages[-1], stage, LOSSLESS))
         self._stages.append(stage)
 
-    def _write(self, target: Target, directory: Path) -> list[Path]:
+    def _write(self, target: Target, directory: Path) -> tuple[list[Path], CalibrationRecord | None, AccuracyRecord | None]:
+        """The bundle's files, the model first, and for a calibrated target what was chosen and measured."""
         if self._network.ir:
             files = [self._network.ir, self._network.ir.with_suffix(".bin")]
-            return [Path(shutil.copyfile(file, directory / f"model{file.suffix}")) for file in files]
+            return [Path(shutil.copyfile(file, directory / f"model{file.suffix}")) for file in files], None, None
+        if target.precision == "int8":
+            return self._calibrated(target, directory)
+        if target.name == "trt-fp16":
+            seen = normalised(self._check.pictures[:_HALF_PICTURES], self._network.contract.input).astype(np.float32)
+            model, islands = fp16_from_onnx(self._onnx, seen, TOLERANCES[target.name].relative_rmse)
+            if islands:
+                self._say(f"{len(islands)} nodes stay in FP32: {', '.join(islands[:3])}")
+            return save_onnx(model, directory / "model.onnx"), None, None
         if target.backend == "openvino":
-            return ir_from_onnx(self._onnx, directory / "model.xml", target.precision)
-        return [Path(shutil.copyfile(file, directory / file.name)) for file in sorted(self._onnx.parent.iterdir())]
+            return ir_from_onnx(self._onnx, directory / "model.xml", target.precision), None, None
+        return [Path(shutil.copyfile(file, directory / file.name)) for file in sorted(self._onnx.parent.iterdir())], None, None
+
+    def _calibrated(self, target: Target, directory: Path) -> tuple[list[Path], CalibrationRecord, AccuracyRecord]:
+        assert self._calibrator is not None  # _check_targets
+        found = self._calibrator.int8(target.name)
+        if target.backend == "openvino":
+            files = ir_from_onnx(found.model, directory / "model.xml", target.precision)
+        else:
+            files = save_onnx(load_onnx(found.model), directory / "model.onnx")
+        self._say(f"report {target.name}")
+        report = write_report(self._calibrator, found, target.name, f"{self._network.name}, {target.name}", directory)
+        return [*files, *report], *calibration_records(self._calibrator, found, target.name)
 
     def _opened(self, target: Target, model: Path) -> tuple[Stage, Engine]:
         """The engine on the bundle's own files, as a stage; it stays open until the export ends."""
@@ -185,13 +237,13 @@ class _Chain:
             openvino = engine_from_ir(model, contract, target.precision, "CPU", 1, self._size)
             self._open_engines.callback(openvino.close)
             return IrStage(target.name, openvino, model, target.precision, self._size), openvino
-        onnxruntime = engine_from_onnx(model, contract, "CPU", 1, self._size)
+        onnxruntime = engine_from_onnx(model, contract, "CPU", 1, self._size, target.backend == "tensorrt")
         self._open_engines.callback(onnxruntime.close)
         return OnnxEngineStage("bundle", onnxruntime, model, self._size), onnxruntime
 
     def _proven(self, target: Target, stage: Stage) -> tuple[HopParity, ...]:
         """The last hop, and the whole way from the first stage."""
-        tolerance = TOLERANCES[target.name]
+        tolerance = LOSSLESS if self._network.ir and target.precision == "int8" else TOLERANCES[target.name]
         hops = [*self._parity, self._check.compare(self._stages[-1], stage, tolerance)]
         if len(self._stages) > 1:
             hops.append(self._check.compare(self._stages[0], stage, tolerance))
@@ -203,15 +255,17 @@ def _module(network: Network) -> torch.nn.Module:
     return network.module
 
 
-def _check_targets(network: Network, targets: Sequence[Target]) -> None:
+def _check_targets(network: Network, targets: Sequence[Target], calibration: CalibrationRequest | None) -> None:
     for target in targets:
         if network.ir and target.backend != "openvino":
             raise ConfigError(f"target {target.name!r} cannot be made from an OpenVINO IR: wanted an ov-* target")
         quantised = network.ir is not None and is_quantised(network.ir)
         if quantised and target.name != "ov-int8":
             raise ConfigError(f"{network.ir} carries INT8 quantisers, so its target is ov-int8, not {target.name}")
-        if target.name == "ov-int8" and not quantised:
-            raise ExportError("target 'ov-int8' is so far only made from an IR that has quantisers: calibration is not built yet")
+        if target.precision == "int8" and not quantised and calibration is None:
+            raise ConfigError(f"target {target.name!r} chooses its scales from pictures: give some with --calib")
+        if target.precision == "int8" and not quantised and network.ir:
+            raise ConfigError(f"{network.ir}: an IR is taken as it is: calibrate the PyTorch or ONNX network it came from")
 
 
 def _tools() -> dict[str, str]:

@@ -41,6 +41,15 @@ class ParityCheck:
         self._noise = noise
         self._seen: dict[Stage, tuple[Maps, list[Poses]]] = {}
 
+    @property
+    def pictures(self) -> Pictures:
+        """What is compared on, photographs or noise."""
+        return self._pictures
+
+    @property
+    def photographs(self) -> Pictures | None:
+        return None if self._noise else self._pictures
+
     def compare(self, before: Stage, after: Stage, tolerance: Tolerance) -> HopParity:
         """The figures of a hop. Raises ParityError where they lie beyond the tolerance."""
         found = self.measure(before, after, tolerance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count as counting
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 import av
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp")
 
+_PATIENCE_S = 10.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -110,6 +112,34 @@ class VideoSource:
             logger.warning("%s: ended after %d of about %d frames; is it cut short?", self.path, read, self.count)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedSource:
+    """The first `seconds` of a camera or stream by its URL, as FFmpeg opens it; `frames` connects anew at each call."""
+
+    url: str
+    seconds: float
+
+    @property
+    def count(self) -> None:
+        return None
+
+    @property
+    def is_video(self) -> bool:
+        return True
+
+    @property
+    def fps(self) -> None:
+        return None
+
+    def frames(self) -> Iterator[Frame]:
+        with _opened(self.url, _PATIENCE_S) as stream:
+            converter, until = VideoReformatter(), monotonic() + self.seconds
+            for index, frame in enumerate(_decoded(self.url, stream)):
+                yield Frame(_upright(frame, converter), f"recorded_{index:012d}", index, frame.time)
+                if monotonic() >= until:
+                    return
+
+
 def open_source(path: Path) -> Source:
     """A picture file, a folder of pictures (not its subfolders, hidden files skipped, natural order) or a video file, by its suffix.
 
@@ -190,10 +220,10 @@ def _duration_s(stream: VideoStream) -> float:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[VideoStream]:
-    """The file's first video stream; closed on leaving. Raises SourceError."""
+def _opened(path: Path | str, patience_s: float | None = None) -> Iterator[VideoStream]:
+    """The first video stream of a file or URL; closed on leaving. Raises SourceError, also where nothing comes for `patience_s`."""
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), timeout=patience_s)
     except (FFmpegError, OSError) as error:
         raise SourceError(f"{path}: FFmpeg cannot open it ({_reason(error)}); is it cut short, or not a video?") from error
     with container:
@@ -202,7 +232,7 @@ def _opened(path: Path) -> Iterator[VideoStream]:
         yield container.streams.video[0]
 
 
-def _decoded(path: Path, stream: VideoStream) -> Iterator[av.VideoFrame]:
+def _decoded(path: Path | str, stream: VideoStream) -> Iterator[av.VideoFrame]:
     container = stream.container
     assert isinstance(container, InputContainer)
     frames = container.decode(stream)

@@ -12,7 +12,7 @@ import torch
 
 from edgepose.calibration.oks import agreement
 from edgepose.engines import contract_from_json, open_bundle, open_engine
-from edgepose.engines.errors import ConfigError, ExportError, ParityError
+from edgepose.engines.errors import ConfigError, ParityError
 from edgepose.engines.target import target_named
 from edgepose.export import exporter
 from edgepose.export.checkpoint import load_state_dict, load_weights
@@ -129,11 +129,6 @@ def test_models_of_another_form_are_refused(factory_folder: Path, tiny_model: An
     assert factory_folder
     with pytest.raises(ConfigError, match=words):
         network_from_model(spec, None, tiny_model.contract)
-
-
-def test_int8_is_only_taken_from_an_ir_that_has_it(small_network: Network, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="calibration is not built yet"):
-        export_bundles(small_network, [TARGETS["ov-int8"]], tmp_path)
 
 
 @pytest.mark.needs("bf16")

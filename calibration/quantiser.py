@@ -1,0 +1,63 @@
+"""`Quantiser`: ranges and floating layers in, an INT8 ONNX file out, and the engine that shows what it computes.
+
+Both INT8 targets come from one file with explicit Q/DQ pairs: `trt-int8` is that file, `ov-int8` its conversion to OpenVINO's IR.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.calibration.graph import NetworkGraph
+from edgepose.calibration.qdq import quantised_onnx
+from edgepose.calibration.ranges import Ranges
+from edgepose.engines.contract import ModelContract
+from edgepose.engines.engine import Engine
+from edgepose.engines.onnxruntime_ import engine_from_onnx
+from edgepose.engines.openvino_ import engine_from_ir
+
+_SLOTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiser:
+    """`means` is each tensor's average a channel. `seven_bits` keeps weights within 7 bits, for CPUs whose INT8 products saturate.
+
+    A model is run by OpenVINO in INT8; `simulate` has ONNX Runtime run it instead, which computes the rounding of every Q/DQ pair as the
+    ONNX standard defines it and the layers between them in FP32: what TensorRT will compute, several times slower.
+    """
+
+    graph: NetworkGraph
+    contract: ModelContract
+    batch: int
+    means: Mapping[str, NDArray[np.float64]]
+    seven_bits: bool
+    simulate: bool
+
+    def write(self, ranges: Ranges, floating: frozenset[str], folder: Path) -> None:
+        """Writes `model.onnx`."""
+        import onnx
+
+        onnx.save(quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits), str(folder / "model.onnx"))
+
+    def open(self, model: Path, quick: bool = False) -> Engine:
+        """The engine to judge the model by; a `quick` one is never the simulation."""
+        if self.simulate and not quick:
+            return engine_from_onnx(model, self.contract, "CPU", _SLOTS, self.batch, True)
+        return engine_from_ir(model, self.contract, "int8", "CPU", _SLOTS, self.batch)
+
+
+def saturates() -> bool:
+    """Whether this CPU adds products of INT8 pairs in 16 bits: x86 without VNNI or AMX."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True  # not Linux: seven bits cost little, saturation costs people
+    return "vnni" not in flags and "amx_int8" not in flags

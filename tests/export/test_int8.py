@@ -1,0 +1,184 @@
+"""INT8 and FP16 bundles of a trained network: calibrated, judged, refused, cached, and read by TensorRT's own parser."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgepose.calibration.calibrator import CalibrationRequest
+from edgepose.calibration.coco import CocoLabels
+from edgepose.calibration.judge import Gate
+from edgepose.calibration.qdq_rules import qdq_rules
+from edgepose.engines.bundle import open_bundle
+from edgepose.engines.errors import AccuracyGateFailed, BackendUnavailable, CalibrationError, ConfigError
+from edgepose.engines.registry import open_engine
+from edgepose.engines.target import target_named
+from edgepose.export.cli import picture_sample
+from edgepose.export.exporter import Export, export_bundles
+from edgepose.export.fp16_from_onnx import fp16_from_onnx
+from edgepose.export.network import Network, network_from_onnx
+from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.sources import picture_from_file
+
+TARGETS = ("ov-int8", "trt-int8", "trt-fp16")
+COUNT = 12
+
+
+@pytest.fixture(scope="session")
+def small_real_network(real_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """human-pose-estimation-0001 at 192 x 320, traced once."""
+    made = export_bundles(real_network.resized(192, 320), [target_named("onnx")], tmp_path_factory.mktemp("onnx"))
+    return network_from_onnx(made[0].bundle.model_path, None)
+
+
+@pytest.fixture(scope="session")
+def request_(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> CalibrationRequest:
+    cache = tmp_path_factory.mktemp("calibration-cache")
+    return CalibrationRequest(
+        source=str(assets / "people" / "unlabelled"), count=COUNT, calibrator="mean-min-max", gate=Gate(min_oks=0.7), cache=cache
+    )
+
+
+@pytest.fixture(scope="session")
+def int8_bundles(
+    small_real_network: Network, request_: CalibrationRequest, assets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Export]:
+    out = tmp_path_factory.mktemp("int8")
+    pictures = picture_sample(assets / "coco" / "val", 8, small_real_network)
+    made = export_bundles(small_real_network, [target_named(n) for n in TARGETS], out, 1, pictures, calibration=request_)
+    return dict(zip(TARGETS, made, strict=True))
+
+
+def test_both_int8_bundles_tell_what_they_were_made_from_and_what_they_lose(int8_bundles: dict[str, Export]) -> None:
+    for name in ("ov-int8", "trt-int8"):
+        manifest = open_bundle(int8_bundles[name].bundle.path).manifest
+        assert manifest.calibration is not None and manifest.accuracy is not None
+        assert manifest.calibration.pictures == COUNT and len(manifest.calibration.fingerprint) == 64
+        assert manifest.calibration.int8_share > 0.99
+        assert manifest.accuracy.oks_mean > 0.7 and manifest.accuracy.persons > 10
+        report = json.loads((int8_bundles[name].bundle.path / "calibration.json").read_text())
+        assert report["calibration"]["with_people"] > COUNT / 2
+        assert report["steps"][-1]["verdict"]["oks"] == manifest.accuracy.oks_mean
+        page = (int8_bundles[name].bundle.path / "calibration.html").read_text()
+        assert page.count("<svg") == 3 and page.count("data:image/jpeg") == 4
+
+
+def test_ov_int8_really_computes_in_int8(int8_bundles: dict[str, Export]) -> None:
+    precisions = int8_bundles["ov-int8"].execution.precisions
+    assert sum(n for p, n in precisions.items() if p in ("i8", "u8")) == 56 and precisions["f32"] == 2
+
+
+def test_a_trt_bundle_is_simulated_on_the_cpu_when_asked_and_never_quietly(int8_bundles: dict[str, Export], assets: Path) -> None:
+    path = int8_bundles["trt-int8"].bundle.path
+    with pytest.raises(BackendUnavailable, match="--device CPU simulates"):
+        open_engine(path)
+    engine = open_engine(path, "CPU")
+    try:
+        assert "simulating TensorRT" in engine.execution.backend
+        people = PoseEstimator(engine).estimate(picture_from_file(sorted((assets / "people" / "unlabelled").iterdir())[0]))
+        assert len(people) >= 1
+    finally:
+        engine.close()
+
+
+@pytest.mark.needs("tensorrt_rtx_bindings")
+@pytest.mark.parametrize("name", ["trt-int8", "trt-fp16"])
+def test_tensorrt_parses_and_builds_every_trt_bundle(name: str, int8_bundles: dict[str, Export]) -> None:
+    import onnx
+    import tensorrt_rtx_bindings as trt
+
+    path = int8_bundles[name].bundle.model_path
+    assert qdq_rules(onnx.load(str(path))) == []
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(path)), [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    assert [network.get_output(i).name for i in range(network.num_outputs)] == ["heatmaps", "pafs"]
+    plan = builder.build_serialized_network(network, builder.create_builder_config())
+    assert plan is not None and plan.nbytes > 100_000
+
+
+def test_a_gate_that_cannot_hold_leaves_no_bundle_and_tells_every_step(
+    small_real_network: Network, request_: CalibrationRequest, assets: Path, tmp_path: Path
+) -> None:
+    labels = CocoLabels(assets / "coco" / "val.json", assets / "coco" / "val")
+    labels.pictures = dict(list(labels.pictures.items())[:6])
+    request = replace(request_, gate=Gate(max_ap_drop=-1.0), labels=labels)
+    with pytest.raises(AccuracyGateFailed, match=r"AP drop at most -1.*calibrated, 100% INT8.*back to floating point") as caught:
+        export_bundles(small_real_network, [target_named("ov-int8")], tmp_path, calibration=request)
+    assert "AP 0." in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_without_people_are_refused(small_real_network: Network, request_: CalibrationRequest, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 96, 160, 3), np.uint8)
+    np.savez(tmp_path / "noise.npz", pictures=noise)
+    request = replace(request_, source=str(tmp_path / "noise.npz"))
+    with pytest.raises(CalibrationError, match="finds people in 0 of 8 pictures"):
+        export_bundles(small_real_network, [target_named("trt-int8")], tmp_path / "out", calibration=request)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_exchanged_colours_are_noticed(small_real_network: Network, request_: CalibrationRequest, assets: Path, tmp_path: Path) -> None:
+    import cv2
+
+    paths = sorted((assets / "people" / "unlabelled").iterdir())[:24]
+    np.savez(tmp_path / "rgb.npz", pictures=np.stack([cv2.resize(picture_from_file(p), (320, 192))[..., ::-1] for p in paths]))
+    request = replace(request_, source=str(tmp_path / "rgb.npz"), count=24)
+    with pytest.raises(CalibrationError, match="blue and red look exchanged"):
+        export_bundles(small_real_network, [target_named("ov-int8")], tmp_path / "out", calibration=request)
+
+
+def test_an_interrupted_calibration_leaves_no_bundle(small_real_network: Network, request_: CalibrationRequest, tmp_path: Path) -> None:
+    steps: list[str] = []
+    export_bundles(small_real_network, [target_named("ov-int8")], tmp_path / "whole", say=steps.append, calibration=request_)
+    for stop in (len(steps) // 2, len(steps) - 1):
+        told: list[str] = []
+
+        def say(step: str, stop: int = stop, told: list[str] = told) -> None:
+            told.append(step)
+            if len(told) > stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            export_bundles(small_real_network, [target_named("ov-int8")], tmp_path / "cut", say=say, calibration=request_)
+        assert not list((tmp_path / "cut").glob("*.pose"))
+
+
+def test_a_second_calibration_takes_everything_from_the_cache(
+    small_real_network: Network, int8_bundles: dict[str, Export], request_: CalibrationRequest, assets: Path, tmp_path: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in request_.cache.rglob("*")}
+    pictures = picture_sample(assets / "coco" / "val", 8, small_real_network)
+    again = export_bundles(small_real_network, [target_named("trt-int8")], tmp_path, 1, pictures, calibration=request_)
+    assert again[0].bundle.model_path.read_bytes() == int8_bundles["trt-int8"].bundle.model_path.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in request_.cache.rglob("*")} == before
+
+
+def test_int8_wants_pictures(small_real_network: Network, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give some with --calib"):
+        export_bundles(small_real_network, [target_named("ov-int8")], tmp_path)
+
+
+def test_what_overflows_in_fp16_stays_in_fp32(tmp_path: Path, tiny_model: Any) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    path = tiny_model.write_onnx(tmp_path / "tiny.onnx", 1)
+    model = onnx.load(str(path))
+    seen = np.random.default_rng(0).standard_normal((1, 3, 24, 32)).astype(np.float32)
+    _, islands = fp16_from_onnx(path, seen, 1e-2)
+    assert islands == ()
+    heat = next(tensor for tensor in model.graph.initializer if tensor.name == "heat_weights")
+    heat.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(heat) * np.float32(1e5), heat.name))
+    onnx.save(model, str(path))
+    half, islands = fp16_from_onnx(path, seen, 1e-2)
+    assert islands == ("heat",)
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds.values()
