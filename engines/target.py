@@ -27,7 +27,7 @@ TARGETS = (
     Target("ov-bf16", "openvino", "bf16", "OpenVINO IR, FP32 weights, BF16 arithmetic (OpenVINO's own default where the CPU has it)"),
     Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16; arithmetic in FP32 on a CPU, in FP16 on a GPU"),
     Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers, calibrated by --calib (or from an IR that already has them)"),
-    Target("trt-fp16", "tensorrt", "fp16", "ONNX for TensorRT in FP16, layers that need it in FP32; depends on no device"),
+    Target("trt-fp16", "tensorrt", "fp16", "ONNX for TensorRT in FP16; depends on no device"),
     Target("trt-int8", "tensorrt", "int8", "ONNX for TensorRT with explicit INT8 Q/DQ, calibrated by --calib; depends on no device"),
 )
 _PLANNED = ("trt-fp32",)
