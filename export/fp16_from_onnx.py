@@ -28,7 +28,8 @@ def fp16_from_onnx(path: Path, seen: NDArray[np.float32], tolerance: float) -> t
     """The FP16 model, inputs and outputs still FP32, and the names of the nodes that stay in FP32.
 
     `seen` (n, 3, H, W) is what the network sees. Islands are the nodes that read or write values near FP16's limit, then, while a result
-    lies beyond `tolerance` (relative RMSE), the first node whose own result does. Raises ExportError where half of the nodes are islands.
+    lies beyond `tolerance` (relative RMSE), the first node whose own result does. Raises ExportError where no node is left to
+    blame, or half of them are islands.
     """
     model = load_onnx(path)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
