@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
+from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.calibration.coco import CocoLabels
@@ -79,6 +80,33 @@ def agreement_command(
         f" over {report.persons} people in {report.pictures} pictures; {report.missed} missed, {report.extra} extra",
         highlight=False,
     )
+
+
+@app.command("engine")
+def engine_command(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles of one network; the first is what the others are measured against")],
+    images: Annotated[Path, typer.Option(help="A picture or a folder of pictures, to see that all find the same people")],
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="How often each engine has its turn")] = 20,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn")] = 0.5,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Engines alone: pictures a second, taking turns, and what arithmetic they really execute."""
+    with console.progress() as bar:
+        task = bar.add_task("turns", total=turns)
+        cases = engine_cases(bundles, _pictures(images), device, slots, turns, seconds, lambda: bar.advance(task))
+    if json_:
+        settings = {"slots": slots, "turns": turns, "seconds": seconds}
+        typer.echo(json.dumps({"environment": environment(), **settings, "cases": [asdict(c) for c in cases]}, indent=1))
+        return
+    table = Table(title=f"Pictures a second, {slots} in flight", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("target", "median", "best", "multiple", "people", "OKS", "executed"):
+        table.add_column(heading, justify="left" if heading in ("target", "executed") else "right", no_wrap=True)
+    for c in cases:
+        executed = ", ".join(f"{share:.1%} {arithmetic}" for arithmetic, share in c.shares.items()) or c.execution.backend
+        table.add_row(c.target, f"{c.median:.1f}", f"{c.best:.1f}", f"{c.multiple:.2f}", str(c.persons), f"{c.oks:.3f}", executed)
+    console.messages().print(table)
 
 
 @app.command("parser")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgepose.runtime.paf import INSTRUCTION_SETS
@@ -19,8 +19,16 @@ def environment() -> dict[str, object]:
         "instruction_sets": list(INSTRUCTION_SETS),
         "python": platform.python_version(),
         "numpy": version("numpy"),
-        "edgepose": version("edgepose"),
+        **{name: version(name) for name in ("edgepose", "openvino", "onnxruntime") if _installed(name)},
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:

@@ -1,6 +1,7 @@
 """`Quantiser`: ranges and floating layers in, an INT8 ONNX file out, and the engine that shows what it computes.
 
-Both INT8 targets come from one file with explicit Q/DQ pairs: `trt-int8` is that file, `ov-int8` its conversion to OpenVINO's IR.
+Both INT8 targets come from one graph with explicit Q/DQ pairs. `ov-int8` is its conversion to OpenVINO's IR; in `trt-int8` the layers that
+stay in floating point are FP16.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.calibration.graph import NetworkGraph
+from edgepose.calibration.graph import Layer, NetworkGraph
+from edgepose.calibration.half import LARGEST, half_precision
 from edgepose.calibration.qdq import quantised_onnx
 from edgepose.calibration.ranges import Ranges
 from edgepose.engines.contract import ModelContract
@@ -28,8 +30,8 @@ _SLOTS = 2
 class Quantiser:
     """`means` is each tensor's average a channel. `seven_bits` keeps weights within 7 bits, for CPUs whose INT8 products saturate.
 
-    A model is run by OpenVINO in INT8; `simulate` has ONNX Runtime run it instead, which computes the rounding of every Q/DQ pair as the
-    ONNX standard defines it and the layers between them in FP32: what TensorRT will compute, several times slower.
+    A model is run by OpenVINO in INT8; one `for_tensorrt` by ONNX Runtime, which computes the rounding of every Q/DQ pair as the
+    ONNX standard defines it and the layers between them in floating point: what TensorRT will compute, several times slower.
     """
 
     graph: NetworkGraph
@@ -37,19 +39,27 @@ class Quantiser:
     batch: int
     means: Mapping[str, NDArray[np.float64]]
     seven_bits: bool
-    simulate: bool
+    for_tensorrt: bool
 
     def write(self, ranges: Ranges, floating: frozenset[str], folder: Path) -> None:
         """Writes `model.onnx`."""
         import onnx
 
-        onnx.save(quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits), str(folder / "model.onnx"))
+        model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits)
+        if self.for_tensorrt:
+            halved = {layer.name for layer in self.graph.layers if layer.name in floating and _fits_half(layer, ranges)}
+            model = half_precision(model, {node.name for node in model.graph.node} - halved)
+        onnx.save(model, str(folder / "model.onnx"))
 
     def open(self, model: Path, quick: bool = False) -> Engine:
         """The engine to judge the model by; a `quick` one is never the simulation."""
-        if self.simulate and not quick:
+        if self.for_tensorrt and not quick:
             return engine_from_onnx(model, self.contract, "CPU", _SLOTS, self.batch, True)
         return engine_from_ir(model, self.contract, "int8", "CPU", _SLOTS, self.batch)
+
+
+def _fits_half(layer: Layer, ranges: Ranges) -> bool:
+    return bool(max(np.abs(layer.weights).max(), *np.abs(ranges[layer.tensor])) < LARGEST)
 
 
 def saturates() -> bool:

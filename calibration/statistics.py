@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 BINS = 4096
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 14
 """About how many values of one tensor and picture enter its histogram; minima and maxima are taken over all of them."""
 Tick = Callable[[], None]
 _Values = tuple[NDArray[np.float32], ...]

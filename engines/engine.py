@@ -12,7 +12,7 @@ A slot belongs to one thread at a time; different slots may be used from differe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,18 +34,26 @@ class Maps:
 class Execution:
     """What really runs, as the vendor library reports it: never what was merely asked for.
 
-    `precisions` counts the executed compute layers (convolutions, matrix products) by arithmetic, e.g. {"f32": 58}; it is empty where
-    the library does not tell.
+    `precisions` counts the executed compute layers (convolutions, matrix products) by arithmetic, e.g. {"i8": 56, "f32": 2};
+    `multiplications` counts their multiplications of one inference. Both are empty where the library does not tell.
     """
 
     backend: str
     device: str
     why: str
-    precisions: dict[str, int]
+    precisions: dict[str, int] = field(default_factory=dict)
+    multiplications: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The part of all multiplications that each arithmetic executes, largest first."""
+        whole = sum(self.multiplications.values())
+        return {p: n / whole for p, n in sorted(self.multiplications.items(), key=lambda item: -item[1])}
 
     def __str__(self) -> str:
         layers = ", ".join(f"{n} layers {p}" for p, n in sorted(self.precisions.items(), key=lambda item: -item[1]))
-        return f"{self.backend} on {self.device}" + (f" ({layers})" if layers else "")
+        shares = [f"{share:.1%} of the multiplications {p}" for p, share in self.shares.items()]
+        return f"{self.backend} on {self.device}" + (f" ({'; '.join([layers, *shares[:1]])})" if layers else "")
 
 
 class Slot(Protocol):

@@ -21,7 +21,7 @@ class FakeEngine:
 
     def __init__(self, contract: ModelContract, maps_from: MapsFrom, slots: int = 1, batch: int = 1) -> None:
         self.contract = contract
-        self.execution = Execution("fake", "CPU", "asked for", {})
+        self.execution = Execution("fake", "CPU", "asked for")
         self._slots = tuple(FakeSlot(contract, maps_from, batch) for _ in range(slots))
 
     @property

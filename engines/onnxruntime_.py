@@ -34,7 +34,7 @@ def engine_from_onnx(
     _check_shapes(session, contract, batch, path)
     why = "asked for" if device.upper() == "CPU" else "ONNX Runtime is the CPU reference"
     backend = f"ONNX Runtime {ort.__version__}" + (" simulating TensorRT" if simulates_tensorrt else "")
-    return OnnxRuntimeEngine(session, contract, Execution(backend, "CPU", why, {}), slots, batch)
+    return OnnxRuntimeEngine(session, contract, Execution(backend, "CPU", why), slots, batch)
 
 
 def import_onnxruntime() -> Any:
@@ -46,10 +46,11 @@ def import_onnxruntime() -> Any:
 
 
 def session_from_onnx(model: Path | bytes) -> ort.InferenceSession:
-    """An ONNX Runtime CPU session. Raises EngineLoadError in one line."""
+    """An ONNX Runtime CPU session; Q/DQ pairs are computed as the standard defines them. Raises EngineLoadError in one line."""
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it quantises biases that the file has in floating point
     try:
         return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception

@@ -7,6 +7,7 @@ arithmetic is set from the bundle and then read back from the executed graph; Op
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -55,7 +56,7 @@ def compile_model(
         compiled = core.compile_model(_with_preprocessing(model, contract), device, options)
     except RuntimeError as error:
         raise EngineLoadError(f"OpenVINO cannot compile the model for {device}: {_reason(error)}") from error
-    execution = Execution(f"OpenVINO {ov.__version__.split('-')[0]}", device, why, executed_precisions(compiled))
+    execution = Execution(f"OpenVINO {ov.__version__.split('-')[0]}", device, why, *executed_work(compiled))
     _verify_precision(execution, precision, hint)
     return compiled, execution
 
@@ -76,19 +77,32 @@ def read_model(path: Path) -> ov.Model:
         raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_reason(error)}): export it again") from error
 
 
-def executed_precisions(compiled: ov.CompiledModel) -> dict[str, int]:
-    """How many executed convolutions and matrix products ran in which arithmetic, from the executed graph.
+def executed_work(compiled: ov.CompiledModel) -> tuple[dict[str, int], dict[str, int]]:
+    """How many convolutions and matrix products ran in which arithmetic, and how many multiplications, from the executed graph.
 
     The name of the kernel ends in it (`brgconv_avx512_f32`). `runtimePrecision` is only a substitute: for FP16 weights that an FP32
     kernel reads it says f16.
     """
-    found: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
+    work: Counter[str] = Counter()
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
-        if _text(info["layerType"]) in _COMPUTE:
+        kind = _text(info["layerType"])
+        if kind in _COMPUTE:
             kernel = _text(info["primitiveType"]).rsplit("_", 1)[-1]
-            found[kernel if kernel in _ARITHMETIC else _text(info["runtimePrecision"])] += 1
-    return dict(found)
+            arithmetic = kernel if kernel in _ARITHMETIC else _text(info["runtimePrecision"])
+            layers[arithmetic] += 1
+            work[arithmetic] += _multiplications(op, kind)
+    return dict(layers), dict(work)
+
+
+def _multiplications(op: ov.Node, kind: str) -> int:
+    """A convolution applies all its weights at every cell of its output, a transposed one at every cell of its input."""
+    data, weights, result = (list(port.get_shape()) for port in (op.input(0), op.input(1), op.output(0)))
+    if kind in ("FullyConnected", "MatMul"):
+        return math.prod(result) * int(data[-1])
+    cells = (data if kind == "Deconvolution" else result)[2:]
+    return math.prod([data[0], *cells, *weights])
 
 
 def computes_bf16(device: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,7 +210,7 @@ def _summary(one: Export) -> dict[str, Any]:
         "bundle": str(one.bundle.path),
         "target": manifest.target,
         "bytes": sum(f.bytes for f in manifest.files.values()),
-        "executed": {"backend": one.execution.backend, "device": one.execution.device, "precisions": one.execution.precisions},
+        "executed": asdict(one.execution),
         "tools": manifest.tools,
         "source": manifest.source.model_dump(),
         "calibration": manifest.calibration.model_dump(mode="json") if manifest.calibration else None,

@@ -1,16 +1,14 @@
-"""FP16 for TensorRT: an ONNX file whose tensors are half precision, with islands of FP32 where half precision does not hold.
-
-Precision lies in the file, not in builder flags, so every TensorRT from 8.5 to the strongly typed 11 computes the same network.
-"""
+"""FP16 for TensorRT: an ONNX file whose tensors are half precision, with islands of FP32 where half precision does not hold."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.calibration.half import LARGEST, half_precision
 from edgepose.engines.errors import ExportError
 from edgepose.engines.onnxruntime_ import session_from_onnx
 from edgepose.export.divergence import relative_rmse
@@ -19,8 +17,6 @@ from edgepose.export.onnx_file import load_onnx
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_LARGEST = 65504.0 / 4
-"""A tensor that reaches a quarter of FP16's range on the pictures is an island: others may be brighter."""
 _MOST_ISLANDS = 0.5
 
 
@@ -37,7 +33,7 @@ def fp16_from_onnx(path: Path, seen: NDArray[np.float32], tolerance: float) -> t
     reference = _tensors(model, seen)
     islands = _near_the_limit(model, reference)
     while True:
-        half = _converted(model, islands)
+        half = half_precision(model, islands)
         found = _tensors(half, seen)
         wrong = [node.name for node in model.graph.node if node.name not in islands and _differs(node.output, reference, found, tolerance)]
         bad = [output.name for output in model.graph.output if not relative_rmse(reference[output.name], found[output.name]) <= tolerance]
@@ -52,8 +48,8 @@ def fp16_from_onnx(path: Path, seen: NDArray[np.float32], tolerance: float) -> t
 
 
 def _near_the_limit(model: ModelProto, values: dict[str, NDArray[Any]]) -> set[str]:
-    large = {name for name, value in values.items() if np.abs(value).max() > _LARGEST}
-    large |= {tensor.name for tensor in model.graph.initializer if _peak(tensor) > _LARGEST}
+    large = {name for name, value in values.items() if np.abs(value).max() > LARGEST}
+    large |= {tensor.name for tensor in model.graph.initializer if _peak(tensor) > LARGEST}
     return {node.name for node in model.graph.node if large & {*node.input, *node.output}}
 
 
@@ -63,19 +59,6 @@ def _peak(tensor: Any) -> float:
     if tensor.data_type != TensorProto.FLOAT:
         return 0.0
     return float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
-
-
-def _converted(model: ModelProto, islands: set[str]) -> ModelProto:
-    import onnx
-    from onnxruntime.quantization.onnx_model import ONNXModel
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    blocked = [kind for kind in DEFAULT_OP_BLOCK_LIST if kind not in ("Resize", "Upsample")]
-    half = ONNXModel(convert_float_to_float16(copy, keep_io_types=True, op_block_list=blocked, node_block_list=sorted(islands)))
-    half.topological_sort()  # the converter appends its casts
-    return cast("ModelProto", half.model)
 
 
 def _tensors(model: ModelProto, seen: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,116 @@
+"""Engines alone: throughput of several bundles in one run, taking turns, so that a machine that slows down slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.calibration.oks import agreement
+from edgepose.engines.bundle import Bundle, open_bundle
+from edgepose.engines.engine import Engine, Execution
+from edgepose.engines.errors import ConfigError, InferenceFailed
+from edgepose.engines.registry import open_engine
+from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.poses import Poses
+from edgepose.runtime.sources import picture_from_file
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCase:
+    """One bundle: pictures a second in each turn, their median and best, and `multiple`, the median over the turns of its rate over the
+    first bundle's. `shares` are the parts of the executed multiplications by arithmetic; `oks` is how well its people agree with the
+    first bundle's, a missed one counting 0."""
+
+    bundle: str
+    target: str
+    execution: Execution
+    shares: dict[str, float]
+    persons: int
+    oks: float
+    per_second: tuple[float, ...]
+    median: float
+    best: float
+    multiple: float
+
+
+def engine_cases(
+    bundles: Sequence[Path], pictures: Sequence[Path], device: str, slots: int, turns: int, seconds: float, tick: Callable[[], object]
+) -> list[EngineCase]:
+    """Looks at what each engine finds on `pictures`, then times all; `tick` is called after each of the `turns` of `seconds` each.
+
+    Raises ConfigError for bundles of unlike networks, InferenceFailed for maps that are not finite.
+    """
+    opened = [open_bundle(path) for path in bundles]
+    _check_alike(opened)
+    with ExitStack() as stack:
+        engines = [open_engine(bundle, device, slots) for bundle in opened]
+        for engine in engines:
+            stack.callback(engine.close)
+        found = [_people(engine, pictures) for engine in engines]
+        rates: list[list[float]] = [[] for _ in engines]
+        for _ in range(turns):
+            for engine, rate in zip(engines, rates, strict=True):
+                rate.append(_per_second(engine, seconds))
+            tick()
+    cases = []
+    for bundle, engine, people, rate in zip(opened, engines, found, rates, strict=True):
+        agreed = agreement(found[0], people, bundle.contract.skeleton)
+        cases.append(
+            EngineCase(
+                bundle=bundle.path.name,
+                target=bundle.target.name,
+                execution=engine.execution,
+                shares=engine.execution.shares,
+                persons=sum(map(len, people)),
+                oks=float(np.mean(agreed.oks)) if agreed.oks else float(not agreed.extra),
+                per_second=tuple(rate),
+                median=statistics.median(rate),
+                best=max(rate),
+                multiple=statistics.median(mine / first for mine, first in zip(rate, rates[0], strict=True)),
+            )
+        )
+    return cases
+
+
+def _check_alike(bundles: Sequence[Bundle]) -> None:
+    first = bundles[0].contract
+    for bundle in bundles[1:]:
+        if bundle.contract.input != first.input or bundle.contract.skeleton != first.skeleton:
+            raise ConfigError(f"{bundle.path} sees other pictures than {bundles[0].path}: wanted bundles of one network at one input size")
+
+
+def _people(engine: Engine, pictures: Sequence[Path]) -> list[Poses]:
+    """Leaves a picture in every slot that the pictures suffice for."""
+    found = [poses for _, poses in PoseEstimator(engine).estimate_all((picture_from_file(path), None) for path in pictures)]
+    for slot in engine.slots:
+        slot.start()
+        maps = slot.wait()
+        if not (np.isfinite(maps.heatmaps).all() and np.isfinite(maps.pafs).all()):
+            raise InferenceFailed(f"{engine.execution}: its maps are not finite, so nothing is timed: export the bundle again")
+    return found
+
+
+def _per_second(engine: Engine, seconds: float) -> float:
+    """Pictures a second with all slots in flight, after one untimed round of the ring."""
+    ring = engine.slots
+    for slot in ring:
+        slot.start()
+    for slot in ring:
+        slot.wait()
+        slot.start()
+    begin, done = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        slot = ring[done % len(ring)]
+        slot.wait()
+        slot.start()
+        done += 1
+    took = time.perf_counter() - begin
+    for slot in ring:
+        slot.wait()
+    return done * len(ring[0].pictures) / took
