@@ -15,6 +15,7 @@ from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
+from edgepose.benchmarks.peaks import peak_cases
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
 from edgepose.engines.errors import SourceError
@@ -106,6 +107,26 @@ def engine_command(
     for c in cases:
         executed = ", ".join(f"{share:.1%} {arithmetic}" for arithmetic, share in c.shares.items()) or c.execution.backend
         table.add_row(c.target, f"{c.median:.1f}", f"{c.best:.1f}", f"{c.multiple:.2f}", str(c.persons), f"{c.oks:.3f}", executed)
+    console.messages().print(table)
+
+
+@app.command("peaks")
+def peaks_command(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles of one network; the first one's keypoints are asked of all")],
+    images: Annotated[Path, typer.Option(help="A picture or a folder of pictures")],
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Keypoints that ties in quantised confidence maps lose or double, by the rule that looks for peaks."""
+    cases = peak_cases(bundles, _pictures(images), device)
+    if json_:
+        typer.echo(json.dumps({"environment": environment(), "cases": [asdict(c) for c in cases]}, indent=1))
+        return
+    table = Table(title=f"{cases[0].keypoints} keypoints of {cases[0].bundle}", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for heading in ("bundle", "rule", "lost", "doubled"):
+        table.add_column(heading, justify="right" if heading in ("lost", "doubled") else "left")
+    for c in cases:
+        table.add_row(c.bundle, c.rule, f"{c.lost:.2%}", f"{c.doubled:.2%}")
     console.messages().print(table)
 
 

@@ -100,9 +100,9 @@ def _multiplications(op: ov.Node, kind: str) -> int:
     """A convolution applies all its weights at every cell of its output, a transposed one at every cell of its input."""
     data, weights, result = (list(port.get_shape()) for port in (op.input(0), op.input(1), op.output(0)))
     if kind in ("FullyConnected", "MatMul"):
-        return math.prod(result) * int(data[-1])
+        return int(math.prod(result) * data[-1])
     cells = (data if kind == "Deconvolution" else result)[2:]
-    return math.prod([data[0], *cells, *weights])
+    return int(math.prod([data[0], *cells, *weights]))
 
 
 def computes_bf16(device: str) -> bool:

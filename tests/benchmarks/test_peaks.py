@@ -1,0 +1,27 @@
+"""Ties in confidence maps: each rule on maps that are drawn, then on a network's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepose.benchmarks.peaks import RULES, peak_cases
+from edgepose.export.exporter import Export
+
+
+@pytest.mark.parametrize(
+    ("top", "found"), [([[0.9]], (1, 1, 1)), ([[0.9, 0.9]], (0, 2, 1)), ([[0.9, 0.9], [0.9, 0.9]], (0, 4, 1)), ([[0.05]], (0, 0, 0))]
+)
+def test_a_plateau_is_one_peak_for_the_parser_alone(top: list[list[float]], found: tuple[int, ...]) -> None:
+    heatmap = np.zeros((8, 9), np.float32)
+    heatmap[3 : 3 + len(top), 4 : 4 + len(top[0])] = top
+    assert tuple(len(peaks_of(heatmap, 0.07)) for peaks_of in RULES.values()) == found
+
+
+def test_a_bundle_keeps_its_own_keypoints(real_bundles: dict[str, Export], assets: Path) -> None:
+    pictures = sorted((assets / "people" / "unlabelled").iterdir())[:1]
+    cases = peak_cases([real_bundles["ov-fp32"].bundle.path], pictures, "CPU")
+    assert [case.rule for case in cases] == list(RULES)
+    assert all(case.keypoints > 10 and case.lost == 0 and case.doubled < 0.1 for case in cases)
