@@ -27,18 +27,16 @@ TARGETS = (
     Target("ov-bf16", "openvino", "bf16", "OpenVINO IR, FP32 weights, BF16 arithmetic (OpenVINO's own default where the CPU has it)"),
     Target("ov-fp16", "openvino", "fp16", "OpenVINO IR, weights in FP16; arithmetic in FP32 on a CPU, in FP16 on a GPU"),
     Target("ov-int8", "openvino", "int8", "OpenVINO IR with INT8 quantisers, calibrated by --calib (or from an IR that already has them)"),
+    Target("trt-fp32", "tensorrt", "fp32", "ONNX for TensorRT in FP32 (no TF32); depends on no device"),
     Target("trt-fp16", "tensorrt", "fp16", "ONNX for TensorRT in FP16; depends on no device"),
     Target("trt-int8", "tensorrt", "int8", "ONNX for TensorRT with explicit INT8 Q/DQ, calibrated by --calib; depends on no device"),
 )
-_PLANNED = ("trt-fp32",)
 
 
 def target_named(name: str) -> Target:
-    """Raises ConfigError for a name that is unknown or not built yet."""
+    """Raises ConfigError for an unknown name."""
     for target in TARGETS:
         if target.name == name:
             return target
     known = [t.name for t in TARGETS]
-    if name in _PLANNED:
-        raise ConfigError(f"target {name!r} is not built yet in this version of edgepose: available are {', '.join(known)}")
     raise ConfigError(f"target {name!r} is unknown{did_you_mean(name, known)}: available are {', '.join(known)}")

@@ -53,6 +53,7 @@ TOLERANCES = {
     "ov-fp16": Tolerance(1e-2, 0.99),
     "ov-bf16": Tolerance(5e-2, 0.95, "mean"),
     "ov-int8": Tolerance(1.0, 0.0, "mean"),  # calibrated: the gate judges, this only notices a network that fell apart
+    "trt-fp32": LOSSLESS,
     "trt-fp16": Tolerance(1e-2, 0.95, "mean"),
     "trt-int8": Tolerance(1.0, 0.0, "mean"),
 }

@@ -19,7 +19,7 @@ from edgepose.engines.skeleton import Limb
 from edgepose.engines.target import target_named
 from edgepose.export.cli import picture_sample
 from edgepose.export.exporter import Export, export_bundles
-from edgepose.export.network import Network, network_from_architecture
+from edgepose.export.network import Network, network_from_architecture, network_from_onnx
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -98,6 +98,14 @@ def tiny_model() -> TinyModel:
     )
     rng = np.random.default_rng(3)
     return TinyModel(contract, *(rng.standard_normal((n, 3)).astype(np.float32) for n in (3, 2)))
+
+
+@pytest.fixture(scope="session")
+def trt_bundle(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network for TensorRT, in FP32."""
+    folder = tmp_path_factory.mktemp("trt")
+    network = network_from_onnx(tiny_model.write_onnx(folder / "tiny.onnx"), tiny_model.contract)
+    return export_bundles(network, [target_named("trt-fp32")], folder, 1)[0].bundle.path
 
 
 @pytest.fixture

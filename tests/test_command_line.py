@@ -145,7 +145,6 @@ def test_pose_export_refuses_what_cannot_work(call: Call, tmp_path: Path, bundle
     refused(call(*arch, "--weights", tmp_path / "none.pth", "--target", "onnx"), "none.pth")
     refused(call(*arch, "--weights", tmp_path / "text.pth", "--target", "onnx"), "text.pth")
     refused(call(*arch, "--weights", tmp_path / "text.pth", "--target", "ov-fp23"), "did you mean 'ov-fp32'")
-    refused(call(*arch, "--weights", tmp_path / "text.pth", "--target", "trt-fp32"), "not built yet")
     refused(
         call("pose-export", "--arch", "resnet18_baselin_att", "--weights", tmp_path / "text.pth", "--target", "onnx"),
         "resnet18_baseline_att",
