@@ -27,7 +27,7 @@ from edgepose.engines.record import did_you_mean
 
 CALIBRATOR_NAMES = ("auto", *CALIBRATORS, "pose")
 _TENSOR_GROUPS = 4
-_PUT_BACK_STEPS = 8
+_FIRST_PUT_BACK = 2
 _LEAST_INT8_SHARE = 0.5
 """Below this part of the multiplications in INT8 there is little left to win against FP16."""
 Say = Callable[[str], None]
@@ -105,54 +105,72 @@ class CalibrationSearch:
         """The asked calibrator's ranges; for `auto` and `pose`, those of the best by OKS on the calibration pictures."""
         if calibrator in CALIBRATORS:
             return Candidate(calibrator, CALIBRATORS[calibrator](self._statistics), floating)
-        key = {**self._key, "kind": "choice", "calibrators": list(CALIBRATORS), **self._settings(floating)}
-        tried = json.loads((self._cache.entry(key, lambda place: self._choose(floating, place)) / "tried.json").read_text())
-        self._steps = [Step(**{**step, "floating": tuple(step["floating"]), "verdict": Verdict(**step["verdict"])}) for step in tried]
-        name = max(self._steps, key=lambda step: step.verdict.oks).calibrator
-        best = Candidate(name, CALIBRATORS[name](self._statistics), floating)
+        found = self._remembered("choice", {"calibrators": list(CALIBRATORS), **self._settings(floating)}, lambda: self._choice(floating))
+        best = Candidate(found["calibrator"], _ranges(found), floating)
         return self._pose(best) if calibrator == "pose" else best
 
-    def _choose(self, floating: frozenset[str], place: Path) -> None:
-        for name, ranges_of in CALIBRATORS.items():
-            self._tried(Candidate(name, ranges_of(self._statistics), floating), "calibrator tried")
-        (place / "tried.json").write_text(json.dumps([asdict(step) for step in self._steps]))
-
     def _pose(self, start: Candidate) -> Candidate:
+        key = {"ranges": _digest(start.ranges), **self._settings(start.floating)}
+        return replace(start, calibrator="pose", ranges=_ranges(self._remembered("pose", key, lambda: self._refined(start))))
+
+    def _choice(self, floating: frozenset[str]) -> dict[str, Any]:
+        candidates = [Candidate(name, ranges_of(self._statistics), floating) for name, ranges_of in CALIBRATORS.items()]
+        steps = [self._tried(candidate, "calibrator tried") for candidate in candidates]
+        best = max(range(len(steps)), key=lambda index: steps[index].verdict.oks)
+        return {"steps": steps, "calibrator": candidates[best].calibrator, "ranges": candidates[best].ranges}
+
+    def _refined(self, start: Candidate) -> dict[str, Any]:
         """Group by group, in the order of computation, takes the percentile whose poses agree best with floating point."""
         tensors = self._statistics.tensors
         options = [percentile(self._statistics, percent) for percent in PERCENTILES]
         best = replace(start, calibrator="pose")
-        score = self._tried(best, "start of the pose calibrator").oks
+        steps = [self._tried(best, "start of the pose calibrator")]
+        score = steps[0].verdict.oks
         for number, group in enumerate(np.array_split(np.arange(len(tensors)), min(_TENSOR_GROUPS, len(tensors)))):
             names = [tensors[i] for i in group]
             for percent, option in zip(PERCENTILES, options, strict=True):
                 ranges = {**best.ranges, **{name: option[name] for name in names}}
                 if ranges == best.ranges:
                     continue
-                candidate = Candidate("pose", ranges, best.floating)
-                found = self._tried(candidate, f"tensors {number + 1}/{_TENSOR_GROUPS} at {percent:g} %").oks
-                if found > score:
-                    best, score = candidate, found
-        return best
+                steps.append(self._tried(replace(best, ranges=ranges), f"tensors {number + 1}/{_TENSOR_GROUPS} at {percent:g} %"))
+                if steps[-1].verdict.oks > score:
+                    best, score = replace(best, ranges=ranges), steps[-1].verdict.oks
+        return {"steps": steps, "ranges": best.ranges}
 
     def _put_back(self, start: Candidate) -> Candidate:
-        """Gives layers back to floating point, the worst group first, until the gate holds. Raises AccuracyGateFailed."""
-        self._say("rank layers by what each costs alone")
-        ranked = ranked_layers(self._graph, self._statistics, start.ranges, start.floating, self._contract, self._sample)
-        size = -(-len(ranked) // _PUT_BACK_STEPS)
-        floating = start.floating
-        for first in range(0, len(ranked), size):
-            group = ranked[first : first + size]
-            floating = floating | {name for name, _ in group}
-            if self._graph.int8_share(floating) < _LEAST_INT8_SHARE:
-                break
-            candidate = replace(start, floating=floating)
-            worst = ", ".join(name for name, _ in group[:3])
-            if self._judged(candidate, f"{len(group)} layers back to floating point ({worst}{', ...' if len(group) > 3 else ''})").holds:
+        """Gives the worst layers back to floating point, twice as many at each step, until the gate holds. Raises AccuracyGateFailed."""
+        key = {"ranges": _digest(start.ranges), "floating": sorted(start.floating)}
+        ranked = self._remembered("ranking", key, lambda: {"steps": [], "layers": self._ranked(start)})["layers"]
+        count = _FIRST_PUT_BACK
+        while True:
+            worst = [name for name, _ in ranked[:count]]
+            candidate = replace(start, floating=start.floating | set(worst))
+            if self._graph.int8_share(candidate.floating) < _LEAST_INT8_SHARE:
+                raise AccuracyGateFailed(f"the gate ({self._judge.gate}) does not hold: {told(self._steps)}")
+            shown = f"{', '.join(worst[:3])}{', ...' if len(worst) > 3 else ''}"
+            if self._judged(candidate, f"{len(worst)} layers back to floating point ({shown})").holds:
                 return candidate
-        raise AccuracyGateFailed(f"the gate ({self._judge.gate}) does not hold: {told(self._steps)}")
+            count *= 2
 
-    def _tried(self, candidate: Candidate, action: str) -> Verdict:
+    def _ranked(self, start: Candidate) -> list[tuple[str, float]]:
+        self._say("rank layers by what each costs alone")
+        return ranked_layers(self._graph, self._statistics, start.ranges, start.floating, self._contract, self._sample)
+
+    def _remembered(self, kind: str, key: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `find` gives, from the cache where it is there; its steps are told either way. Both INT8 targets share it."""
+
+        def write(place: Path) -> None:
+            found = find()
+            steps = [asdict(step) for step in found["steps"]]
+            (place / "found.json").write_text(json.dumps({**found, "steps": steps}))
+
+        found: dict[str, Any] = json.loads((self._cache.entry({**self._key, "kind": kind, **key}, write) / "found.json").read_text())
+        self._steps += [
+            Step(**{**step, "floating": tuple(step["floating"]), "verdict": Verdict(**step["verdict"])}) for step in found["steps"]
+        ]
+        return found
+
+    def _tried(self, candidate: Candidate, action: str) -> Step:
         """On a few calibration pictures; the model is not kept."""
         self._say(f"try: {candidate.calibrator}, {action}")
         with tempfile.TemporaryDirectory(prefix="edgepose-try-") as scratch:
@@ -161,22 +179,23 @@ class CalibrationSearch:
 
     def _judged(self, candidate: Candidate, action: str) -> Verdict:
         self._say(f"judge: {candidate.calibrator}, {action}")
-        return self._step(candidate, action, self._judge, self._model(candidate), False)
+        self._steps.append(self._step(candidate, action, self._judge, self._model(candidate), False))
+        return self._steps[-1].verdict
 
     def _model(self, candidate: Candidate) -> Path:
         """Its file, kept in the cache."""
         key = {**self._key, "kind": "int8", "ranges": _digest(candidate.ranges), **self._settings(candidate.floating)}
+        key["for_tensorrt"] = self._quantiser.for_tensorrt
         return self._cache.entry(key, lambda place: self._quantiser.write(candidate.ranges, candidate.floating, place)) / "model.onnx"
 
     def _settings(self, floating: frozenset[str]) -> dict[str, Any]:
         return {"seven_bits": self._quantiser.seven_bits, "floating": sorted(floating)}
 
-    def _step(self, candidate: Candidate, action: str, judge: Judge, model: Path, quick: bool) -> Verdict:
+    def _step(self, candidate: Candidate, action: str, judge: Judge, model: Path, quick: bool) -> Step:
         with closing(self._quantiser.open(model, quick)) as engine:
             verdict = judge.verdict(engine)
         share = self._graph.int8_share(candidate.floating)
-        self._steps.append(Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, quick, verdict))
-        return verdict
+        return Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, quick, verdict)
 
 
 def check_calibrator(name: str) -> None:
@@ -194,3 +213,7 @@ def told(steps: list[Step] | tuple[Step, ...]) -> str:
 
 def _digest(ranges: Ranges) -> str:
     return hashlib.sha256(json.dumps(ranges, sort_keys=True).encode()).hexdigest()
+
+
+def _ranges(found: dict[str, Any]) -> Ranges:
+    return {tensor: (low, high) for tensor, (low, high) in found["ranges"].items()}

@@ -14,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
+from edgepose.engines.errors import BackendUnavailable
+from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.skeleton import Limb
 from edgepose.engines.target import target_named
@@ -49,6 +51,11 @@ def _present(what: str) -> bool:
         import openvino
 
         return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if what == "cuda":
+        try:
+            return bool(find_gpu())
+        except BackendUnavailable:
+            return False
     return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
 
 

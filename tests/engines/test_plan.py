@@ -117,13 +117,17 @@ def test_what_the_builder_refuses_is_told_in_its_own_words(tmp_path: Path) -> No
     assert not (tmp_path / "x.plan").exists()
 
 
-def test_without_a_driver_the_reason_is_said() -> None:
-    try:
-        gpu = find_gpu()
-    except BackendUnavailable as error:
-        assert "no NVIDIA driver" in str(error) or "CUDA: " in str(error)
-    else:
-        assert gpu.memory_mib > 0 and gpu.compute_capability.count(".") == 1
+def test_without_a_driver_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepose.engines.gpu._LIBRARY", "libcuda-that-is-not-there.so")
+    with pytest.raises(BackendUnavailable, match="no NVIDIA driver"):
+        find_gpu()
+
+
+@pytest.mark.needs("cuda")
+def test_the_driver_describes_its_gpu() -> None:
+    gpu = find_gpu()
+    assert gpu.name and gpu.memory_mib > 0
+    assert all(part.isdigit() for part in (*gpu.compute_capability.split("."), *gpu.driver_cuda.split(".")))
 
 
 def test_without_tensorrt_its_installation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
