@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from edgepose.engines.bundle import Bundle, open_bundle
 from edgepose.engines.engine import Engine
 from edgepose.engines.errors import BackendUnavailable, ConfigError, ShapeMismatch
 
+logger = logging.getLogger(__name__)
+
 
 def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 1, batch: int | None = None) -> Engine:
     """Opens a bundle's model on a device, with `slots` inferences in flight of `batch` pictures each.
 
     `device` is the backend's own name (`CPU`, `GPU`, ...); `auto` chooses, and `engine.execution` says what and why; `CPU` on a `trt-*`
-    bundle simulates its arithmetic by ONNX Runtime. `batch` defaults to the bundle's (1 where it is dynamic). Raises BackendUnavailable,
-    EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
+    bundle simulates its arithmetic by ONNX Runtime, any other device builds its plan where there is none. `batch` defaults to the bundle's
+    (1 where it is dynamic). Raises BackendUnavailable, EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
     """
     if slots < 1:
         raise ConfigError(f"{slots} slots: wanted at least one")
@@ -29,10 +32,26 @@ def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 
 
     for_tensorrt = bundle.target.backend == "tensorrt"
     if for_tensorrt and device.upper() != "CPU":
-        raise BackendUnavailable(
-            f"{bundle.path}: this edgepose has no TensorRT engine yet: --device CPU simulates what TensorRT computes, by ONNX Runtime"
-        )
+        return _tensorrt_engine(bundle, device, slots, size)
     return engine_from_onnx(bundle.model_path, bundle.contract, device, slots, size, for_tensorrt)
+
+
+def _tensorrt_engine(bundle: Bundle, device: str, slots: int, batch: int) -> Engine:
+    from edgepose.engines.gpu import find_gpu
+    from edgepose.engines.tensorrt_.bindings import import_tensorrt
+    from edgepose.engines.tensorrt_.build import built_plan
+    from edgepose.engines.tensorrt_.engine import engine_from_plan
+    from edgepose.engines.tensorrt_.plan import BuildSettings
+
+    if device.upper() not in ("AUTO", "GPU", "CUDA"):
+        raise BackendUnavailable(f"{bundle.path}: device {device!r}: TensorRT runs on GPU, or --device CPU simulates it")
+    try:
+        gpu, tensorrt = find_gpu(), import_tensorrt()
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"{error}; --device CPU simulates what TensorRT computes, by ONNX Runtime") from error
+    settings = BuildSettings(batches=(1, batch, batch)) if bundle.manifest.batch == "dynamic" else BuildSettings()
+    plan = built_plan(bundle, tensorrt, gpu, settings, batch=batch, say=logger.info)
+    return engine_from_plan(plan, bundle.contract, tensorrt, gpu, slots, batch)
 
 
 def _batch(bundle: Bundle, asked: int | None) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +17,15 @@ import pytest
 from numpy.typing import NDArray
 
 from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
+from edgepose.engines.bundle import record_of
 from edgepose.engines.errors import BackendUnavailable
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.skeleton import Limb
 from edgepose.engines.target import target_named
+from edgepose.engines.tensorrt_.bindings import TensorRt
+from edgepose.engines.tensorrt_.engine import TensorRtEngine, engine_from_plan
+from edgepose.engines.tensorrt_.plan import BuildSettings, Plan, PlanKey, PlanRecord
 from edgepose.export.cli import picture_sample
 from edgepose.export.exporter import Export, export_bundles
 from edgepose.export.network import Network, network_from_architecture, network_from_onnx
@@ -93,6 +100,25 @@ class TinyModel:
         return path
 
 
+@dataclass(frozen=True)
+class EmulatedCuda:
+    """The driver's library, and TensorRT on it, whose plans are ONNX files."""
+
+    library: ctypes.CDLL
+    tensorrt: TensorRt
+
+    @property
+    def alive(self) -> int:
+        """Blocks of memory, handles and retained contexts that were not given back."""
+        gc.collect()
+        return int(self.library.emulated_alive())
+
+    def engine(self, onnx: Path, contract: ModelContract, slots: int = 1, batch: int = 1, graphs: bool = True) -> TensorRtEngine:
+        key = PlanKey(onnx_sha256="", tensorrt="", compute_capability="8.7", gpu="", settings=BuildSettings())
+        plan = Plan(onnx, PlanRecord(key=key, plan=record_of(onnx), log="", seconds=0))
+        return engine_from_plan(plan, contract, self.tensorrt, find_gpu(), slots, batch, graphs)
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> TinyModel:
     """Two keypoints and one limb; odd means and RGB order, so that every slip in preprocessing changes the maps."""
@@ -113,6 +139,34 @@ def trt_bundle(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("trt")
     network = network_from_onnx(tiny_model.write_onnx(folder / "tiny.onnx"), tiny_model.contract)
     return export_bundles(network, [target_named("trt-fp32")], folder, 1)[0].bundle.path
+
+
+@pytest.fixture(scope="session")
+def emulated_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NVIDIA's driver library on the CPU; see tests/emulated_cuda/libcuda.cpp."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    library = tmp_path_factory.mktemp("cuda") / "libcuda.so"
+    source, headers = ROOT / "tests" / "emulated_cuda" / "libcuda.cpp", ROOT / "runtime" / "_native"
+    subprocess.run(
+        [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Werror", f"-I{headers}", source, "-o", library], check=True
+    )
+    return library
+
+
+@pytest.fixture
+def emulated_cuda(emulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> EmulatedCuda:
+    """Driver and TensorRT emulated for one test, and everything given back at its end."""
+    library = ctypes.CDLL(str(emulated_driver))
+    spec = importlib.util.spec_from_file_location("emulated_tensorrt", ROOT / "tests" / "emulated_cuda" / "tensorrt.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.Context.library = library
+    monkeypatch.setattr("edgepose.engines.cuda_driver._LIBRARY", str(emulated_driver))
+    monkeypatch.setattr("edgepose.engines.cuda_preprocess.prebuilt_kernel", lambda: b"the emulated driver has its own")
+    return EmulatedCuda(library, TensorRt(module, "Emulated TensorRT", "99.0"))
 
 
 @pytest.fixture

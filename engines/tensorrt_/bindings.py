@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,10 @@ HOW_TO_INSTALL = (
     "on a Jetson: sudo apt install python3-libnvinfer, and a virtual environment made with --system-site-packages;"
     " elsewhere: pip install tensorrt-cu12 (or tensorrt-rtx-cu13 on a GeForce); see docs/jetson.md"
 )
+
+
+Log = Callable[[str, str], None]
+"""Told (severity, message): error, warning, info, or layer, a line of the finished plan's list of layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +67,24 @@ def import_tensorrt() -> TensorRt:
     if broken:
         raise BackendUnavailable(f"TensorRT is installed but does not load ({'; '.join(broken)}): {HOW_TO_INSTALL}")
     raise BackendUnavailable(f"TensorRT is not installed: {HOW_TO_INSTALL}")
+
+
+def logger_for(tensorrt: TensorRt, log: Log) -> Any:
+    """TensorRT's logger, told to `log`; of the verbose messages only the list of layers."""
+    trt = tensorrt.module
+    severity = trt.ILogger.Severity
+    names = {severity.INTERNAL_ERROR: "error", severity.ERROR: "error", severity.WARNING: "warning", severity.INFO: "info"}
+
+    class Logger(trt.ILogger):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in names:
+                log(names[severity], message)
+            elif "LayerType:" in message:
+                for line in message.splitlines():
+                    if "LayerType:" in line:
+                        log("layer", line.strip())
+
+    return Logger()

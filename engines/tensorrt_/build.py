@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,7 @@ from edgepose.engines.tensorrt_.plan_from_onnx import plan_from_onnx
 
 _EXIT = {3: EngineLoadError, 4: BackendUnavailable}
 _KEPT_LINES = 3
+_ARITHMETIC = {"Int8": "i8", "Half": "f16", "FP16": "f16", "BFloat16": "bf16", "Float": "f32", "FP32": "f32"}
 Say = Callable[[str], None]
 Tick = Callable[[str, int, int], None]
 
@@ -37,17 +39,19 @@ def built_plan(
     gpu: Gpu,
     settings: BuildSettings,
     build: bool = True,
+    batch: int | None = None,
     say: Say = lambda _: None,
     tick: Tick = lambda *_: None,
 ) -> Plan:
     """The bundle's plan for this TensorRT and GPU; built where there is none, unless `build` is False.
 
-    `say` is told why each plan that is there cannot be used; `tick` (phase, done, all) while the builder works. Raises BundleStale where
-    nothing fits and nothing may be built, EngineLoadError with the builder's last words, SinkError.
+    With `batch` a plan of other settings will do that takes it: what runs a bundle takes what `pose-build` made. `say` is told why each
+    plan that is there cannot be used; `tick` (phase, done, all) while the builder works. Raises BundleStale where nothing fits and nothing
+    may be built, EngineLoadError with the builder's last words, SinkError.
     """
     plans = PlanFolder.of(bundle)
     key = plans.key(str(tensorrt), gpu.compute_capability, gpu.name, settings)
-    plan, reasons = plans.find(key)
+    plan, reasons = plans.find(key, batch)
     if plan is not None:
         return plan
     for reason in reasons:
@@ -59,14 +63,17 @@ def built_plan(
     say(f"{tensorrt} builds {bundle.path.name} for {gpu.name} (compute capability {gpu.compute_capability})")
     log = plans.folder / f"{key.fingerprint}.log"
 
-    def make(path: Path) -> None:
-        run_builder(bundle.model_path, bundle.target.precision, settings, path, log, tick)
+    def make(path: Path) -> dict[str, int]:
+        return run_builder(bundle.model_path, bundle.target.precision, settings, path, log, tick)
 
     return plans.store(key, log.name, make)
 
 
-def run_builder(onnx: Path, precision: Precision, settings: BuildSettings, plan: Path, log: Path, tick: Tick) -> None:
-    """Runs the builder in a child process, its log to a file. Raises EngineLoadError or BackendUnavailable."""
+def run_builder(onnx: Path, precision: Precision, settings: BuildSettings, plan: Path, log: Path, tick: Tick) -> dict[str, int]:
+    """Runs the builder in a child process, its log to a file; gives the plan's layers by arithmetic.
+
+    Raises EngineLoadError or BackendUnavailable.
+    """
     request = {
         "onnx": str(onnx),
         "precision": precision,
@@ -78,13 +85,14 @@ def run_builder(onnx: Path, precision: Precision, settings: BuildSettings, plan:
         command = [sys.executable, "-m", __name__, json.dumps(request)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as child:
             try:
-                last = _followed(child, written, tick)
+                last, layers = _followed(child, written, tick)
                 status = child.wait()
             finally:
                 child.kill()
         errors.seek(0)
         if status:
             raise _failure(status, [*last, *errors.read().splitlines()], log)
+    return dict(layers)
 
 
 def timing_cache() -> Path:
@@ -93,9 +101,10 @@ def timing_cache() -> Path:
     return place / "edgepose" / "tensorrt" / "timing.cache"
 
 
-def _followed(child: subprocess.Popen[str], written: IO[str], tick: Tick) -> list[str]:
-    """Sorts the child's lines into log and progress; gives its last warnings and errors."""
+def _followed(child: subprocess.Popen[str], written: IO[str], tick: Tick) -> tuple[list[str], Counter[str]]:
+    """Sorts the child's lines into log and progress; gives its last errors, and the plan's layers."""
     last: deque[str] = deque(maxlen=_KEPT_LINES)
+    layers: Counter[str] = Counter()
     assert child.stdout is not None
     for line in child.stdout:
         try:
@@ -108,7 +117,18 @@ def _followed(child: subprocess.Popen[str], written: IO[str], tick: Tick) -> lis
             written.write(f"{told['severity']}: {told['message']}\n")
             if told["severity"] == "error":
                 last.append(" ".join(told["message"].split()))
-    return list(last)
+            if told["severity"] == "layer" and (arithmetic := layer_arithmetic(told["message"])):
+                layers[arithmetic] += 1
+    return list(last), layers
+
+
+def layer_arithmetic(line: str) -> str | None:
+    """What a convolution or matrix product in TensorRT's list of layers computes in: the type of its first input."""
+    kind = re.search(r"LayerType: (\w+)", line)
+    first = re.search(r"Inputs: \[ \{.*?(?:Datatype|Format/Datatype): ([^},]+)", line)
+    if not kind or not first or not re.search(r"conv|correl|gemm|matmul|matrix", kind.group(1), re.IGNORECASE):
+        return None
+    return next((name for word, name in _ARITHMETIC.items() if word in first.group(1)), None)
 
 
 def _failure(status: int, lines: list[str], log: Path) -> Exception:

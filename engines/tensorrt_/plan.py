@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -57,12 +57,16 @@ class PlanKey(Record):
 
 
 class PlanRecord(Record):
-    """`NAME.json` beside `NAME.plan`; `log` names the builder's log in the same folder, `seconds` is how long the build took."""
+    """`NAME.json` beside `NAME.plan`; `log` names the builder's log in the same folder, `seconds` is how long the build took.
+
+    `layers` counts the convolutions and matrix products of the plan by arithmetic, from the builder's list; empty where it gave none.
+    """
 
     key: PlanKey
     plan: FileRecord
     log: str
     seconds: float
+    layers: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +91,21 @@ class PlanFolder:
     def key(self, tensorrt: str, compute_capability: str, gpu: str, settings: BuildSettings) -> PlanKey:
         return PlanKey(onnx_sha256=self.onnx_sha256, tensorrt=tensorrt, compute_capability=compute_capability, gpu=gpu, settings=settings)
 
-    def find(self, key: PlanKey) -> tuple[Plan | None, list[str]]:
-        """The plan of this key, or None and one line for each plan that is there: why it cannot be used."""
+    def find(self, key: PlanKey, batch: int | None = None) -> tuple[Plan | None, list[str]]:
+        """The plan of this key, or None and one line for each plan that is there: why it cannot be used.
+
+        With `batch`, a plan of other settings will do as long as it takes that batch; the newest is taken.
+        """
         reasons = []
-        for path in sorted(self.folder.glob("*.plan")):
-            reason, record = _checked(path, key)
+        for path in sorted(self.folder.glob("*.plan"), key=lambda path: -path.stat().st_mtime_ns):
+            reason, record = _checked(path, key, batch)
             if record is not None:
                 return Plan(path, record), []
             reasons.append(f"{FOLDER}/{path.name}: {reason}")
         return None, reasons
 
-    def store(self, key: PlanKey, log: str, build: Callable[[Path], None]) -> Plan:
-        """Has `build` write the plan to a path beside its place, then puts plan, log and record in place, the record last.
+    def store(self, key: PlanKey, log: str, build: Callable[[Path], dict[str, int]]) -> Plan:
+        """Has `build` write the plan to a path beside its place and tell its layers, then puts plan and record in place, the record last.
 
         Raises SinkError where the bundle cannot be written to; what `build` raises leaves nothing behind.
         """
@@ -109,11 +116,11 @@ class PlanFolder:
             path.with_suffix(".json").unlink(missing_ok=True)
             begin = time.perf_counter()
             try:
-                build(part)
+                layers = build(part)
                 _durable(part, path)
             finally:
                 part.unlink(missing_ok=True)
-            record = PlanRecord(key=key, plan=record_of(path), log=log, seconds=time.perf_counter() - begin)
+            record = PlanRecord(key=key, plan=record_of(path), log=log, seconds=time.perf_counter() - begin, layers=layers)
             written = path.with_suffix(".json.part")
             written.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
             _durable(written, path.with_suffix(".json"))
@@ -122,27 +129,35 @@ class PlanFolder:
         return Plan(path, record)
 
 
-def _checked(path: Path, wanted: PlanKey) -> tuple[str, PlanRecord | None]:
+def _checked(path: Path, wanted: PlanKey, batch: int | None) -> tuple[str, PlanRecord | None]:
     """Why a plan cannot be used, or its record."""
     try:
         record = PlanRecord.parse(read_json(path.with_suffix(".json")), path.with_suffix(".json").name)
     except EdgePoseError as error:
         return f"its record cannot be read ({error})", None
-    for found, sought, what in (
-        (record.key.onnx_sha256, wanted.onnx_sha256, "it was built from another model.onnx (sha256 {0:.12}..., wanted {1:.12}...)"),
-        (record.key.tensorrt, wanted.tensorrt, "it was built by {0}, this machine has {1}"),
-        (record.key.compute_capability, wanted.compute_capability, "it was built for compute capability {0}, this GPU has {1}"),
-        (record.key.gpu, wanted.gpu, "it was built on {0}, this is {1}"),
-    ):
-        if found != sought:
-            return what.format(found, sought), None
-    if record.key.settings != wanted.settings:
-        return f"it was built with other settings ({_difference(record.key.settings, wanted.settings)})", None
+    reason = next(_faults(path, record, wanted, batch), None)
+    return (reason, None) if reason else ("", record)
+
+
+def _faults(path: Path, record: PlanRecord, wanted: PlanKey, batch: int | None) -> Iterator[str]:
+    key = record.key
+    if key.onnx_sha256 != wanted.onnx_sha256:
+        yield f"it was built from another model.onnx (sha256 {key.onnx_sha256[:12]}..., wanted {wanted.onnx_sha256[:12]}...)"
+    if key.tensorrt != wanted.tensorrt:
+        yield f"it was built by {key.tensorrt}, this machine has {wanted.tensorrt}"
+    if key.compute_capability != wanted.compute_capability:
+        yield f"it was built for compute capability {key.compute_capability}, this GPU has {wanted.compute_capability}"
+    if key.gpu != wanted.gpu:
+        yield f"it was built on {key.gpu}, this is {wanted.gpu}"
+    least, _, most = key.settings.batches
+    if batch is None and key.settings != wanted.settings:
+        yield f"it was built with other settings ({_difference(key.settings, wanted.settings)})"
+    if batch is not None and not least <= batch <= most:
+        yield f"it takes batches of {least} to {most}, wanted {batch}"
     if (size := path.stat().st_size) != record.plan.bytes:
-        return f"{size} bytes, wanted {record.plan.bytes}: torn", None
+        yield f"{size} bytes, wanted {record.plan.bytes}: torn"
     if record_of(path).sha256 != record.plan.sha256:
-        return "changed since it was built (sha256 differs)", None
-    return "", record
+        yield "changed since it was built (sha256 differs)"
 
 
 def _difference(found: BuildSettings, wanted: BuildSettings) -> str:

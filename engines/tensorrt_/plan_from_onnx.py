@@ -12,13 +12,11 @@ from typing import Any
 
 from edgepose.engines.errors import BackendUnavailable, EngineLoadError
 from edgepose.engines.target import Precision
-from edgepose.engines.tensorrt_.bindings import TensorRt
+from edgepose.engines.tensorrt_.bindings import Log, TensorRt, logger_for
 from edgepose.engines.tensorrt_.plan import BuildSettings
 
 _LOW_MEMORY_MIB = 128
 _LOW_MEMORY_LEVEL = 2
-Log = Callable[[str, str], None]
-"""Told (severity, message) of the builder."""
 Progress = Callable[[str, int, int], bool]
 """Told (phase, done, all) as the build goes on; answers whether to go on."""
 
@@ -38,7 +36,7 @@ def plan_from_onnx(
     the GPU unasked, and where nothing comes of the build.
     """
     trt = tensorrt.module
-    logger = _logger(trt, log)
+    logger = logger_for(tensorrt, log)
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # how its Python module reports a null builder
@@ -48,6 +46,7 @@ def plan_from_onnx(
     if not parser.parse_from_file(str(onnx)):
         raise EngineLoadError(f"{onnx}: {tensorrt} cannot read it ({_parser_errors(parser)}): export it again with this edgepose")
     config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else neither log nor inspector tells what a layer computes in
     _set_precision(tensorrt, config, precision)
     _set_memory(trt, config, settings)
     _set_batches(builder, config, network, settings.batches)
@@ -145,25 +144,6 @@ def _timing_cache(config: Any, path: Path | None) -> Any:
 def _parser_errors(parser: Any) -> str:
     found = [parser.get_error(index) for index in range(parser.num_errors)]
     return "; ".join(f"node {error.node()}: {' '.join(error.desc().split())}" for error in found[:3]) or "it names no error"
-
-
-def _logger(trt: Any, log: Log) -> Any:
-    names = {
-        trt.ILogger.Severity.INTERNAL_ERROR: "error",
-        trt.ILogger.Severity.ERROR: "error",
-        trt.ILogger.Severity.WARNING: "warning",
-        trt.ILogger.Severity.INFO: "info",
-    }
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in names:
-                log(names[severity], message)
-
-    return Logger()
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -17,7 +17,7 @@ namespace edgepose {
 
 enum PixelFormat : int32_t { kBgr = 0, kRgb = 1, kNv12 = 2, kYuyv = 3 };
 
-// Mirrored by edgepose.runtime.cuda_preprocess.KernelParameters, field by field.
+// Mirrored by edgepose.engines.cuda_preprocess.KernelParameters, field by field.
 struct PreprocessParameters {
   const uint8_t* pixels;  // packed pixels, or the luma plane of NV12
   const uint8_t* chroma;  // the plane of U, V pairs of NV12, else null

@@ -18,19 +18,21 @@ from edgepose.engines.openvino_ import engine_from_ir
 Open = Callable[..., Engine]
 
 
-@pytest.fixture(params=["fake", "onnx", "ov-fp32"])
+@pytest.fixture(params=["fake", "onnx", "ov-fp32", "cuda-emulated"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def open_tiny(backend: str, tiny_model: Any, tmp_path: Path) -> Iterator[Open]:
+def open_tiny(backend: str, tiny_model: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     opened: list[Engine] = []
 
     def open_(slots: int = 1, batch: int = 1, device: str = "auto", contract: Any = tiny_model.contract) -> Engine:
         path = tiny_model.write_onnx(tmp_path / "tiny.onnx")
         if backend == "fake":
             engine: Engine = FakeEngine(contract, tiny_model.maps, slots, batch)
+        elif backend == "cuda-emulated":
+            engine = request.getfixturevalue("emulated_cuda").engine(path, contract, slots, batch)
         elif backend == "onnx":
             engine = engine_from_onnx(path, contract, device, slots, batch)
         else:
@@ -124,22 +126,22 @@ def test_a_contract_that_speaks_of_other_maps_is_refused(open_tiny: Open, tiny_m
 
 
 def test_a_device_that_is_not_there_is_refused_and_never_replaced(open_tiny: Open, backend: str) -> None:
-    if backend == "fake":
-        pytest.skip("the fake has no devices")
+    if backend in ("fake", "cuda-emulated"):
+        pytest.skip(f"{backend} has no choice of devices")
     with pytest.raises(BackendUnavailable, match="NPU9"):
         open_tiny(device="NPU9")
 
 
 def test_the_execution_says_what_runs_and_why(open_tiny: Open, backend: str) -> None:
     execution = open_tiny().execution
-    assert execution.device == "CPU" and execution.why
+    assert execution.device == ("Emulated" if backend == "cuda-emulated" else "CPU") and execution.why
     if backend == "ov-fp32":
         assert set(execution.precisions) == {"f32"}, "true FP32 was asked for"
 
 
 def test_a_file_that_is_not_a_model_gives_one_line(backend: str, tiny_model: Any, tmp_path: Path) -> None:
-    if backend == "fake":
-        pytest.skip("the fake reads no file")
+    if backend in ("fake", "cuda-emulated"):
+        pytest.skip(f"{backend} reads no model file")
     path = tmp_path / "torn.onnx"
     path.write_bytes(b"\x00 not a model")
     with pytest.raises(EdgePoseError) as caught:

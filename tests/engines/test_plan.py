@@ -28,7 +28,7 @@ def key_of(plans: PlanFolder, tensorrt: str = "TensorRT 10.3.0", gpu: Gpu = ORIN
 
 
 def stored(plans: PlanFolder, key: PlanKey, content: bytes = b"plan of 24 bytes in all.") -> Path:
-    return plans.store(key, "build.log", lambda path: path.write_bytes(content) and None).path
+    return plans.store(key, "build.log", lambda path: {"f32": path.write_bytes(content)}).path
 
 
 def test_a_plan_comes_back_under_its_key(plans: PlanFolder) -> None:
@@ -55,6 +55,14 @@ def test_a_plan_from_elsewhere_says_what_differs(plans: PlanFolder, other: dict[
     assert found is None and reasons == [f"plans/{path.name}: {reason}"]
 
 
+def test_what_runs_takes_the_plan_that_was_built_whatever_its_settings(plans: PlanFolder) -> None:
+    path = stored(plans, key_of(plans, settings=BuildSettings(low_memory=True, batches=(1, 2, 4))))
+    found, _ = plans.find(key_of(plans), batch=4)
+    assert found is not None and found.path == path
+    assert plans.find(key_of(plans), batch=5) == (None, [f"plans/{path.name}: it takes batches of 1 to 4, wanted 5"])
+    assert plans.find(key_of(plans))[0] is None
+
+
 def test_a_torn_a_changed_and_an_unvouched_plan_are_told_apart(plans: PlanFolder) -> None:
     path = stored(plans, key_of(plans))
     whole = path.read_bytes()
@@ -72,7 +80,7 @@ def test_a_torn_a_changed_and_an_unvouched_plan_are_told_apart(plans: PlanFolder
 def test_a_build_that_fails_leaves_nothing_that_opens(plans: PlanFolder) -> None:
     stored(plans, key_of(plans))
 
-    def fail(path: Path) -> None:
+    def fail(path: Path) -> dict[str, int]:
         path.write_bytes(b"half")
         raise EngineLoadError("out of luck")
 
@@ -96,6 +104,7 @@ def test_a_bundle_is_built_once_and_found_again(bundle: Path, monkeypatch: pytes
     ticks: list[tuple[str, int, int]] = []
     opened, tensorrt = open_bundle(bundle), import_tensorrt()
     plan = built_plan(opened, tensorrt, ORIN, SETTINGS, say=said.append, tick=lambda *step: ticks.append(step))
+    assert plan.record.layers == {"f32": 2}
     assert plan.record.plan.bytes == plan.path.stat().st_size > 1_000 and plan.record.seconds > 0
     assert len(said) == 1 and "builds tiny" in said[0] and ticks
     assert (plan.path.parent / plan.record.log).is_file()
@@ -118,7 +127,7 @@ def test_what_the_builder_refuses_is_told_in_its_own_words(tmp_path: Path) -> No
 
 
 def test_without_a_driver_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgepose.engines.gpu._LIBRARY", "libcuda-that-is-not-there.so")
+    monkeypatch.setattr("edgepose.engines.cuda_driver._LIBRARY", "libcuda-that-is-not-there.so")
     with pytest.raises(BackendUnavailable, match="no NVIDIA driver"):
         find_gpu()
 

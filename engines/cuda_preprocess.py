@@ -1,13 +1,24 @@
-"""What the preprocessing kernel (`_native/preprocess.cuh`) is told about one picture and one network."""
+"""Preprocessing on the GPU: one kernel (`runtime/_native/preprocess.cuh`) from a camera's pixels to the network's input."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 
+import numpy as np
+from numpy.typing import DTypeLike
+
+from edgepose.engines.camera_picture import CameraPicture
 from edgepose.engines.contract import InputContract, Placement
-from edgepose.runtime.camera_picture import CameraPicture
+from edgepose.engines.cuda import Cuda, Module, Stream
+from edgepose.engines.cuda_kernel import compiled_kernel, prebuilt_kernel
+from edgepose.engines.errors import InferenceFailed
+
+logger = logging.getLogger(__name__)
 
 _Triple = ctypes.c_float * 3
+_BLOCK = (32, 8)
+_KERNELS = {"float32": "edgepose_fit_fp32", "float16": "edgepose_fit_fp16"}
 
 
 class KernelParameters(ctypes.Structure):
@@ -48,3 +59,26 @@ def kernel_parameters(picture: CameraPicture, contract: InputContract) -> tuple[
         _Triple(*pad),
     )
     return parameters, place
+
+
+class CudaPreprocess:
+    """The kernel, loaded for one GPU. Raises BackendUnavailable or EngineLoadError where there is no kernel for it."""
+
+    def __init__(self, cuda: Cuda, compute_capability: str) -> None:
+        self._module = _module(cuda, compute_capability)
+        self._kernels = {np.dtype(kind): self._module.kernel(name) for kind, name in _KERNELS.items()}
+
+    def launch(self, stream: Stream, parameters: KernelParameters, out: int, dtype: DTypeLike) -> None:
+        """Has `stream` write the network's input (3, height, width), float32 or float16, to device address `out`."""
+        grid = -(-parameters.width // _BLOCK[0]), -(-parameters.height // _BLOCK[1])
+        stream.launch(self._kernels[np.dtype(dtype)], grid, _BLOCK, (parameters, ctypes.c_uint64(out)))
+
+
+def _module(cuda: Cuda, compute_capability: str) -> Module:
+    """The prebuilt kernel where this driver takes it, else one compiled here."""
+    if (image := prebuilt_kernel()) is not None:
+        try:
+            return cuda.module(image)
+        except InferenceFailed as error:
+            logger.info("the prebuilt kernel does not load (%s): compiling one", error)
+    return cuda.module(compiled_kernel(compute_capability))

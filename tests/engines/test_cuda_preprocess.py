@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgepose.engines import Fit, InputContract
+from edgepose.engines.camera_picture import BT601, BT601_FULL, BT709, CameraPicture, PixelFormat, YuvColours
+from edgepose.engines.cuda_preprocess import KernelParameters, kernel_parameters
 from edgepose.engines.errors import ConfigError, ShapeMismatch
 from edgepose.engines.preprocess_reference import network_input
-from edgepose.runtime.camera_picture import BT601, BT601_FULL, BT709, CameraPicture, PixelFormat, YuvColours
-from edgepose.runtime.cuda_preprocess import KernelParameters, kernel_parameters
 
 NATIVE = Path(__file__).resolve().parents[2] / "runtime" / "_native"
 SOURCE = """
