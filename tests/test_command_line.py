@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 BIN = Path(sys.executable).parent
-PROGRAMS = {"pose-bench": "edgepose.benchmarks.cli", "pose-export": "edgepose.export.cli", "pose-run": "edgepose.runtime.cli"}
+PROGRAMS = {
+    "pose-bench": "edgepose.benchmarks.cli",
+    "pose-build": "edgepose.engines.build_cli",
+    "pose-doctor": "edgepose.engines.doctor_cli",
+    "pose-export": "edgepose.export.cli",
+    "pose-run": "edgepose.runtime.cli",
+}
 
 
 @dataclass(frozen=True)
