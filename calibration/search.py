@@ -178,8 +178,15 @@ class CalibrationSearch:
             return self._step(candidate, action, self._quick, Path(scratch) / "model.onnx", True)
 
     def _judged(self, candidate: Candidate, action: str) -> Verdict:
+        """By the gate; what is simulated slowly is simulated only where the fast engine holds the gate."""
         self._say(f"judge: {candidate.calibrator}, {action}")
-        self._steps.append(self._step(candidate, action, self._judge, self._model(candidate), False))
+        model = self._model(candidate)
+        if self._quantiser.for_tensorrt:
+            self._steps.append(self._step(candidate, action, self._judge, model, True))
+            if not self._steps[-1].verdict.holds:
+                return self._steps[-1].verdict
+            self._say("judge: as TensorRT will compute it")
+        self._steps.append(self._step(candidate, action, self._judge, model, False))
         return self._steps[-1].verdict
 
     def _model(self, candidate: Candidate) -> Path:
@@ -192,10 +199,10 @@ class CalibrationSearch:
         return {"seven_bits": self._quantiser.seven_bits, "floating": sorted(floating)}
 
     def _step(self, candidate: Candidate, action: str, judge: Judge, model: Path, quick: bool) -> Step:
-        with closing(self._quantiser.open(model, quick)) as engine:
+        with closing(self._quantiser.open_quick(model) if quick else self._quantiser.open(model)) as engine:
             verdict = judge.verdict(engine)
         share = self._graph.int8_share(candidate.floating)
-        return Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, quick, verdict)
+        return Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, judge is self._quick, verdict)
 
 
 def check_calibrator(name: str) -> None:

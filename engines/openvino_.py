@@ -27,18 +27,23 @@ logger = logging.getLogger(__name__)
 
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 _ARITHMETIC = frozenset({"f32", "f16", "bf16", "i8", "u8"})
-# What each target asks the device to compute in; quantised layers run in INT8 whatever the hint says.
-_HINT = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+# What each target asks the device to compute in.
+_HINT = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
-def engine_from_ir(path: Path, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int) -> OpenVinoEngine:
-    """Compiles an IR (or ONNX) file. Raises BackendUnavailable, EngineLoadError or ShapeMismatch."""
-    compiled, execution = compile_model(read_model(path), contract, precision, device, slots, batch)
+def engine_from_ir(
+    path: Path, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int, exact: bool = False
+) -> OpenVinoEngine:
+    """Compiles an IR (or ONNX) file; `exact` has an INT8 network's other layers computed in FP32.
+
+    Raises BackendUnavailable, EngineLoadError or ShapeMismatch.
+    """
+    compiled, execution = compile_model(read_model(path), contract, precision, device, slots, batch, exact)
     return OpenVinoEngine(compiled, contract, execution, slots, batch)
 
 
 def compile_model(
-    model: ov.Model, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int
+    model: ov.Model, contract: ModelContract, precision: Precision, device: str, slots: int, batch: int, exact: bool = False
 ) -> tuple[ov.CompiledModel, Execution]:
     """Adds the contract's preprocessing and compiles for u8 (batch, height, width, 3) BGR pictures; `model` is changed.
 
@@ -47,7 +52,7 @@ def compile_model(
     ov = import_openvino()
     core = ov.Core()
     device, why = _device(core, device)
-    hint = _precision_hint(core, device, precision)
+    hint = "f32" if exact else _precision_hint(core, device, precision)
     _reshape(model, contract, batch)
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY" if slots == 1 else "THROUGHPUT"}
     if slots > 1:
@@ -183,11 +188,14 @@ def _device(core: ov.Core, asked: str) -> tuple[str, str]:
 
 def _precision_hint(core: ov.Core, device: str, precision: Precision) -> str:
     """BF16 is refused where the device lacks it. FP16 weights are computed in FP32 on a CPU, whether or not it has FP16 arithmetic,
-    so that a bundle gives the same poses on every CPU."""
+    so that a bundle gives the same poses on every CPU. What an INT8 network leaves in floating point takes the fastest arithmetic there
+    is: in FP32 it would cost more than its INT8 layers together."""
     able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in able:
         raise BackendUnavailable(f"{device} computes in {', '.join(able)}, the bundle wants BF16: export and use ov-fp32 instead")
     on_cpu = device.startswith("CPU")
+    if precision == "int8":
+        return "bf16" if "BF16" in able else "f32" if on_cpu or "FP16" not in able else "f16"
     return "f32" if precision == "fp16" and (on_cpu or "FP16" not in able) else _HINT[precision]
 
 

@@ -134,11 +134,13 @@ def tiny_model() -> TinyModel:
 
 
 @pytest.fixture(scope="session")
-def trt_bundle(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small network for TensorRT, in FP32."""
-    folder = tmp_path_factory.mktemp("trt")
+def tiny_bundles(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small network for OpenVINO and for TensorRT, in FP32."""
+    folder = tmp_path_factory.mktemp("tiny")
     network = network_from_onnx(tiny_model.write_onnx(folder / "tiny.onnx"), tiny_model.contract)
-    return export_bundles(network, [target_named("trt-fp32")], folder, 1)[0].bundle.path
+    names = ("ov-fp32", "trt-fp32")
+    made = export_bundles(network, [target_named(name) for name in names], folder, 1)
+    return {name: each.bundle.path for name, each in zip(names, made, strict=True)}
 
 
 @pytest.fixture(scope="session")

@@ -92,8 +92,9 @@ def test_a_build_that_fails_leaves_nothing_that_opens(plans: PlanFolder) -> None
 
 
 @pytest.fixture
-def bundle(trt_bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trt_bundle, tmp_path / trt_bundle.name))
+def bundle(tiny_bundles: dict[str, Path], tmp_path: Path) -> Path:
+    path = tiny_bundles["trt-fp32"]
+    return Path(shutil.copytree(path, tmp_path / path.name))
 
 
 @pytest.mark.needs("tensorrt_rtx_bindings")
