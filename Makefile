@@ -34,7 +34,7 @@ lint: setup
 
 check: lint test
 
-# The parser's core under sanitizers, on emulated ARM and under a fuzzer; FUZZ_S=600 fuzzes for ten minutes.
+# The parser's core under sanitizers, on emulated ARM and under a fuzzer (FUZZ_S=600: ten minutes); the CUDA kernel compiled for every GPU.
 FUZZ_S ?= 30
 check-native: setup
 	runtime/_native/checks/run build/checks $(abspath $(BIN)/python) $(FUZZ_S)
