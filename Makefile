@@ -7,7 +7,7 @@ DEMO ?= demo-out
 NETWORK := human-pose-estimation-0001
 BUNDLES := $(DEMO)/bundles/$(NETWORK)-256x456
 
-.PHONY: setup demo test lint check check-native format clean
+.PHONY: setup demo test lint check check-native gpu-check format clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +38,15 @@ check: lint test
 FUZZ_S ?= 30
 check-native: setup
 	runtime/_native/checks/run build/checks $(abspath $(BIN)/python) $(FUZZ_S)
+
+# On a machine with an NVIDIA GPU and TensorRT: the tests that need one, then the figures, into one results file.
+GPU_RESULTS ?= gpu-results.json
+GPU_BUNDLES := $(foreach target,trt-fp32 trt-fp16 trt-int8,$(BUNDLES).$(target).pose)
+gpu-check: setup
+	EDGEPOSE_REQUIRE=cuda $(BIN)/pytest tests/engines tests/contracts tests/benchmarks/test_gpu.py
+	$(BIN)/pose-export --arch $(NETWORK) --weights $(ASSETS)/weights/$(NETWORK).pth --target trt-fp32 --target trt-fp16 --target trt-int8 \
+	  --calib $(ASSETS)/people/unlabelled --verify $(ASSETS)/coco/val --out $(DEMO)/bundles
+	$(BIN)/pose-bench gpu $(GPU_BUNDLES) --images $(ASSETS)/coco/val --out $(GPU_RESULTS)
 
 format: setup
 	$(BIN)/ruff format .

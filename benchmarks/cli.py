@@ -14,11 +14,14 @@ from rich.table import Table
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
+from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
 from edgepose.engines.errors import SourceError
+from edgepose.engines.gpu import find_gpu
+from edgepose.engines.tensorrt_.bindings import import_tensorrt
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.sources import PictureSource, open_source
 
@@ -108,6 +111,27 @@ def engine_command(
         executed = ", ".join(f"{share:.1%} {arithmetic}" for arithmetic, share in c.shares.items()) or c.execution.backend
         table.add_row(c.target, f"{c.median:.1f}", f"{c.best:.1f}", f"{c.multiple:.2f}", str(c.persons), f"{c.oks:.3f}", executed)
     console.messages().print(table)
+
+
+@app.command("gpu")
+def gpu_command(
+    bundles: Annotated[list[Path], typer.Argument(help="trt-* bundles of one network; one of them trt-fp32")],
+    images: Annotated[Path, typer.Option(help="A picture or a folder of pictures")],
+    out: Annotated[Path | None, typer.Option(help="Where the results file goes")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of each measurement")] = 1.0,
+    opens: Annotated[int, typer.Option(min=1, help="How often an engine is opened for the leak check")] = 1000,
+) -> None:
+    """Everything that has to hold on a GPU, measured on this one; exit status 1 where something does not."""
+    messages = console.messages()
+    checks = gpu_checks(bundles, _pictures(images), seconds, opens, lambda line: messages.print(line, highlight=False))
+    facts = {"gpu": asdict(find_gpu()), "tensorrt": str(import_tensorrt()), "environment": environment()}
+    if out is not None:
+        out.write_text(json.dumps({**facts, "checks": [{**asdict(c), "holds": c.holds} for c in checks]}, indent=1) + "\n")
+    for check in checks:
+        mark, sign = ("[green]ok[/]" if check.holds else "[red]no[/]"), (">=" if check.at_least else "<=")
+        messages.print(f"{mark} {check.name}: {check.value:.4g} (wanted {sign} {check.limit:g})", highlight=False)
+    if not all(check.holds for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command("peaks")

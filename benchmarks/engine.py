@@ -56,7 +56,7 @@ def engine_cases(
         rates: list[list[float]] = [[] for _ in engines]
         for _ in range(turns):
             for engine, rate in zip(engines, rates, strict=True):
-                rate.append(_per_second(engine, seconds))
+                rate.append(pictures_per_second(engine, seconds))
             tick()
     cases = []
     for bundle, engine, people, rate in zip(opened, engines, found, rates, strict=True):
@@ -96,7 +96,7 @@ def _people(engine: Engine, pictures: Sequence[Path]) -> list[Poses]:
     return found
 
 
-def _per_second(engine: Engine, seconds: float) -> float:
+def pictures_per_second(engine: Engine, seconds: float) -> float:
     """Pictures a second with all slots in flight, after one untimed round of the ring."""
     ring = engine.slots
     for slot in ring:

@@ -136,6 +136,10 @@ class Stream:
         size, place = ctypes.c_size_t(array.nbytes), ctypes.c_void_p(array.ctypes.data)
         self._driver("cuMemcpyDtoHAsync_v2", place, ctypes.c_uint64(address), size, self.handle)
 
+    def on_device(self, to: int, source: int, size: int) -> None:
+        """Copies `size` bytes between device addresses."""
+        self._driver("cuMemcpyDtoDAsync_v2", ctypes.c_uint64(to), ctypes.c_uint64(source), ctypes.c_size_t(size), self.handle)
+
     def launch(self, kernel: ctypes.c_void_p, grid: tuple[int, int], block: tuple[int, int], arguments: Sequence[Any]) -> None:
         """`arguments` are ctypes values; they are copied at once."""
         pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(value) for value in arguments))

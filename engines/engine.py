@@ -12,6 +12,8 @@ A slot belongs to one thread at a time; different slots may be used from differe
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.errors import ShapeMismatch
+from edgepose.engines.errors import InferenceFailed, ShapeMismatch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,13 @@ class Flight:
             raise RuntimeError("slot is not in flight: start it first")
         self._flying = False
 
-    def __bool__(self) -> bool:
-        return self._flying
+    def drain(self, wait: Callable[[], object]) -> None:
+        """Before closing: waits for what is in flight, whatever came of it."""
+        if self._flying:
+            try:
+                wait()
+            except InferenceFailed as error:
+                logger.warning("closing with a failed inference: %s", error)
 
 
 def check_outputs(contract: ModelContract, heatmaps: tuple[Any, ...], pafs: tuple[Any, ...], where: str) -> None:

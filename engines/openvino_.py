@@ -6,7 +6,6 @@ arithmetic is set from the bundle and then read back from the executed graph; Op
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from pathlib import Path
@@ -23,7 +22,6 @@ from edgepose.engines.target import Precision
 if TYPE_CHECKING:
     import openvino as ov
 
-logger = logging.getLogger(__name__)
 
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 _ARITHMETIC = frozenset({"f32", "f16", "bf16", "i8", "u8"})
@@ -149,12 +147,7 @@ class OpenVinoSlot:
         return self._maps
 
     def drain(self) -> None:
-        """Waits for what is in flight, whatever came of it."""
-        if self._flight:
-            try:
-                self.wait()
-            except InferenceFailed as error:
-                logger.warning("closing with a failed inference: %s", error)
+        self._flight.drain(self.wait)
 
 
 class OpenVinoEngine:

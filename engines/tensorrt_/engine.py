@@ -65,7 +65,7 @@ class TensorRtSlot:
         self._context = loaded.create_execution_context()
         if self._context is None:
             raise EngineLoadError(f"no memory for another execution context ({'; '.join(told)}): use fewer slots")
-        self._stream, self._event, self._flight = cuda.stream(), Event(cuda), Flight()
+        self.stream, self._event, self._flight = cuda.stream(), Event(cuda), Flight()
         self._pictures = cuda.pinned((batch, h, w, 3), np.uint8)
         self._levels = cuda.memory(self._pictures.nbytes)
         self._plane_bytes = 3 * h * w * np.dtype(np.float32).itemsize
@@ -96,12 +96,12 @@ class TensorRtSlot:
         self._flight.begin()
         self._cuda.activate()
         if self._next is None:
-            self._stream.to_device(self._levels.address, self._pictures)
+            self.stream.to_device(self._levels.address, self._pictures)
         for index, parameters in enumerate(self._next or self._own):
-            self._preprocess.launch(self._stream, parameters, self._input.address + index * self._plane_bytes, np.float32)
+            self._preprocess.launch(self.stream, parameters, self._input.address + index * self._plane_bytes, np.float32)
         self._next = None
         self._infer()
-        self._stream.record(self._event)
+        self.stream.record(self._event)
 
     def wait(self) -> Maps:
         self._flight.end()
@@ -110,38 +110,37 @@ class TensorRtSlot:
         return self._maps
 
     def drain(self) -> None:
-        """Waits for what is in flight, whatever came of it."""
-        if self._flight:
-            try:
-                self.wait()
-            except InferenceFailed as error:
-                logger.warning("closing with a failed inference: %s", error)
+        self._flight.drain(self.wait)
 
     def _infer(self) -> None:
         """The network and the copies of its maps: put into the stream one by one the first time, recorded the second."""
         if self._graph is not None:
-            self._graph.launch(self._stream)
+            self._graph.launch(self.stream)
             return
         if self._graphs and self._started:
             self._graphs = False
             self._graph = self._recorded()
             if self._graph is not None:
-                self._graph.launch(self._stream)
+                self._graph.launch(self.stream)
                 return
         self._started = True
         self._enqueue()
 
     def _recorded(self) -> Graph | None:
-        graph = self._stream.capture(self._enqueue)
+        graph = self.stream.capture(self._enqueue)
         if graph is None:
             logger.warning("this plan cannot be recorded as a CUDA graph: each inference is enqueued piece by piece")
         return graph
 
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle.value):
+    def enqueue_network(self) -> None:
+        """The network alone, on whatever lies in the slot's input; for measurements."""
+        if not self._context.execute_async_v3(self.stream.handle.value):
             raise InferenceFailed(f"TensorRT: {'; '.join(self._told) or 'the inference could not be enqueued'}")
+
+    def _enqueue(self) -> None:
+        self.enqueue_network()
         for array, memory in self._results:
-            self._stream.to_host(array, memory.address)
+            self.stream.to_host(array, memory.address)
 
     def _bind(self, contract: ModelContract, batch: int) -> None:
         name = contract.input.name

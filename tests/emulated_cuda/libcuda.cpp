@@ -148,6 +148,19 @@ int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream) {
   return queued(stream, [=] { std::memcpy(to, reinterpret_cast<const void*>(from), size); });
 }
 
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void* stream) {
+  GUARD;
+  if (!inside(from, size) || !inside(to, size)) return kInvalidValue;
+  return queued(stream, [=] { std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), size); });
+}
+int cuMemGetInfo_v2(size_t* free, size_t* whole) {
+  GUARD;
+  *whole = size_t{8} << 30;
+  *free = *whole;
+  for (const auto& block : memory) *free -= block.second;
+  return kOk;
+}
+
 int cuModuleLoadData(void** module, const void* image) { GUARD; return image ? made(module, new int) : kInvalidValue; }
 int cuModuleUnload(void* module) { GUARD; return freed<int>(module); }
 int cuModuleGetFunction(void** function, void* module, const char* name) {
