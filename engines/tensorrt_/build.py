@@ -123,10 +123,14 @@ def _followed(child: subprocess.Popen[str], written: IO[str], tick: Tick) -> tup
 
 
 def layer_arithmetic(line: str) -> str | None:
-    """What a convolution or matrix product in TensorRT's list of layers computes in: the type of its first input."""
+    """What a convolution or matrix product in TensorRT's list of layers computes in: the type of its first input.
+
+    TensorRT names a fused layer by its parts (`__myl_CorrElu`, `__myl_FcAddRelu`).
+    """
     kind = re.search(r"LayerType: (\w+)", line)
     first = re.search(r"Inputs: \[ \{.*?(?:Datatype|Format/Datatype): ([^},]+)", line)
-    if not kind or not first or not re.search(r"conv|correl|gemm|matmul|matrix", kind.group(1), re.IGNORECASE):
+    fused = re.search(r"Name: __\w+?_(Fc|Corr|Conv|Gemm)", line)
+    if not kind or not first or not (fused or re.search(r"conv|correl|gemm|matmul|matrix", kind.group(1), re.IGNORECASE)):
         return None
     return next((name for word, name in _ARITHMETIC.items() if word in first.group(1)), None)
 
