@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgepose.engines.tensorrt_.build import run_builder
 
 
 def test_every_check_runs_and_outputs_agree(
-    emulated_cuda: Any, tiny_bundles: dict[str, Path], assets: Path, monkeypatch: pytest.MonkeyPatch
+    emulated_cuda: Any, tiny_bundles: dict[str, Path], assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The emulated TensorRT takes the ONNX file for the plan."""
 
@@ -24,8 +25,9 @@ def test_every_check_runs_and_outputs_agree(
 
     monkeypatch.setattr("edgepose.engines.tensorrt_.build.run_builder", take_onnx)
     monkeypatch.setattr(gpu, "import_tensorrt", lambda: emulated_cuda.tensorrt)
+    bundle = shutil.copytree(tiny_bundles["trt-fp32"], tmp_path / "tiny.trt-fp32.pose")
     pictures = sorted((assets / "people" / "unlabelled").iterdir())[:2]
-    checks = {check.name: check for check in gpu.gpu_checks([tiny_bundles["trt-fp32"]], pictures, 0.02, 3, lambda _: None)}
+    checks = {check.name: check for check in gpu.gpu_checks([bundle], pictures, 0.02, 3, lambda _: None)}
     assert len(checks) == 7
     for name in ("trt-fp32: relative RMSE of heatmaps", "trt-fp32: relative RMSE of PAFs", "MiB kept by 3 opens"):
         assert checks[name].holds, checks[name]
