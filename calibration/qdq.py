@@ -1,15 +1,18 @@
 """INT8 as an ONNX file with explicit Q/DQ pairs, by ONNX Runtime's quantiser with TensorRT's settings; OpenVINO reads it too.
 
-Symmetric INT8 on both sides, weights per output channel and kept as floating point in front of their own Q/DQ, biases in floating point,
+Zero points of 0 on both sides, weights per output channel and kept as floating point in front of their own Q/DQ, biases in floating point,
 and pairs only in front of weighted layers: so a convolution fuses with its ReLU, and a residual sum gets its skipped input in INT8 and the
 other from the convolution it fuses with (TensorRT developer guide, "Q/DQ placement recommendations"). The file depends on no device.
+
+TensorRT knows signed INT8 only, so a tensor after a ReLU uses half of its levels. OpenVINO also computes UINT8 by INT8, at the same speed:
+for it such tensors take 255 levels, which halves the rounding of most activations.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from edgepose.calibration.bias import correct_biases
 from edgepose.calibration.graph import WEIGHTED, NetworkGraph
 from edgepose.calibration.qdq_rules import check_qdq
-from edgepose.calibration.ranges import Ranges
+from edgepose.calibration.ranges import Range, Ranges, step
 from edgepose.engines.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -33,11 +36,17 @@ _OPTIONS = {
 
 
 def quantised_onnx(
-    graph: NetworkGraph, ranges: Ranges, floating: frozenset[str], means: Mapping[str, NDArray[np.float64]], seven_bits: bool = False
+    graph: NetworkGraph,
+    ranges: Ranges,
+    floating: frozenset[str],
+    means: Mapping[str, NDArray[np.float64]],
+    seven_bits: bool = False,
+    unsigned: bool = False,
 ) -> ModelProto:
     """`graph`'s model with Q/DQ pairs in front of every layer that is not in `floating`, its bias corrected by the input's `means`.
 
-    `seven_bits` halves the range of the weights' levels. Raises ExportError, see `qdq_rules`.
+    `seven_bits` halves the range of the weights' levels; `unsigned`, for OpenVINO, makes tensors that are never negative UINT8.
+    Raises ExportError, see `qdq_rules`, for a model that is not `unsigned`.
     """
     import onnx
 
@@ -50,6 +59,7 @@ def quantised_onnx(
     layers = [layer for layer in graph.layers if layer.name not in floating]
     names = [layer.name for layer in layers]
     correct_biases(copy, [layer for layer in layers if layer.kind == "Conv"], means)
+    overrides = {layer.tensor: [_unsigned(ranges[layer.tensor])] for layer in layers if unsigned and ranges[layer.tensor][0] == 0}
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(
         copy,
@@ -61,7 +71,7 @@ def quantised_onnx(
         names,
         [],
         list(WEIGHTED),
-        _OPTIONS,
+        {**_OPTIONS, "TensorQuantOverrides": overrides},
     )
     root = logging.getLogger()
     before = root.level
@@ -72,5 +82,13 @@ def quantised_onnx(
         root.setLevel(before)
     quantiser.model.topological_sort()
     model: ModelProto = quantiser.model.model
-    check_qdq(model)
+    if not unsigned:
+        check_qdq(model)
     return model
+
+
+def _unsigned(limits: Range) -> dict[str, Any]:
+    from onnxruntime.quantization import QuantType
+
+    scale, zero_point = np.array(step(limits, True), np.float32), np.array(0, np.uint8)
+    return {"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero_point}

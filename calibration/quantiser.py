@@ -29,6 +29,7 @@ _SLOTS = 2
 @dataclass(frozen=True, slots=True)
 class Quantiser:
     """`means` is each tensor's average a channel. `seven_bits` keeps weights within 7 bits, for CPUs whose INT8 products saturate.
+    For OpenVINO, activations that are never negative are UINT8.
 
     A model is run by OpenVINO as it will run; one `for_tensorrt` by ONNX Runtime, which computes the rounding of every Q/DQ pair as the
     ONNX standard defines it and the layers between them in floating point: what TensorRT will compute, several times slower.
@@ -41,11 +42,15 @@ class Quantiser:
     seven_bits: bool
     for_tensorrt: bool
 
+    @property
+    def unsigned(self) -> bool:
+        return not self.for_tensorrt
+
     def write(self, ranges: Ranges, floating: frozenset[str], folder: Path) -> None:
         """Writes `model.onnx`."""
         import onnx
 
-        model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits)
+        model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, self.unsigned)
         if self.for_tensorrt:
             halved = {layer.name for layer in self.graph.layers if layer.name in floating and _fits_half(layer, ranges)}
             model = half_precision(model, {node.name for node in model.graph.node} - halved)

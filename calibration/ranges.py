@@ -49,6 +49,12 @@ CALIBRATORS = MappingProxyType({"mean-min-max": mean_min_max, "min-max": min_max
 """By the name a user gives; the pose calibrator, which needs a network to try them on, is `edgepose.calibration.search`."""
 
 
+def step(limits: Range, unsigned: bool) -> float:
+    """What one level is worth: 127 to each side of zero, or 255 above it, where `unsigned` and the tensor is never negative."""
+    low, high = limits
+    return high / 255 if unsigned and low == 0 else max(-low, high) / 127
+
+
 def _ranges(statistics: ActivationStatistics, choose: Callable[[NDArray[np.int64]], int]) -> Ranges:
     """`choose` gives how many bins of the folded histogram are kept."""
     lows, highs = np.minimum(statistics.low.min(0), 0), np.maximum(statistics.high.max(0), 0)

@@ -38,7 +38,7 @@ _STYLE = (
 
 def write_report(calibrator: Calibrator, found: Calibrated, target: str, title: str, folder: Path) -> list[Path]:
     """Writes both files and returns them."""
-    noise = layer_noise(calibrator, found)
+    noise = layer_noise(calibrator, found, target)
     facts = report_facts(calibrator, found, target, noise)
     (folder / "calibration.json").write_text(json.dumps(facts, indent=1) + "\n")
     with closing(calibrator.quantiser(target).open(found.model)) as engine:
@@ -72,10 +72,11 @@ def calibration_records(calibrator: Calibrator, found: Calibrated, target: str) 
     )
 
 
-def layer_noise(calibrator: Calibrator, found: Calibrated) -> dict[str, float]:
+def layer_noise(calibrator: Calibrator, found: Calibrated, target: str) -> dict[str, float]:
     """Layer in INT8 -> noise over signal, in power, of its quantised input."""
     layers = [layer for layer in calibrator.graph.layers if layer.name not in found.candidate.floating]
-    return {layer.name: input_noise(calibrator.statistics, found.candidate.ranges, layer.tensor) for layer in layers}
+    ranges, unsigned = found.candidate.ranges, calibrator.quantiser(target).unsigned
+    return {layer.name: input_noise(calibrator.statistics, ranges, layer.tensor, unsigned) for layer in layers}
 
 
 def report_facts(calibrator: Calibrator, found: Calibrated, target: str, noise: dict[str, float]) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class CalibrationSearch:
         return ranked_layers(self._graph, self._statistics, start.ranges, start.floating, self._contract, self._sample)
 
     def _remembered(self, kind: str, key: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `find` gives, from the cache where it is there; its steps are told either way. Both INT8 targets share it."""
+        """What `find` gives, from the cache where it is there; its steps are told either way."""
 
         def write(place: Path) -> None:
             found = find()
@@ -192,11 +192,11 @@ class CalibrationSearch:
     def _model(self, candidate: Candidate) -> Path:
         """Its file, kept in the cache."""
         key = {**self._key, "kind": "int8", "ranges": _digest(candidate.ranges), **self._settings(candidate.floating)}
-        key["for_tensorrt"] = self._quantiser.for_tensorrt
         return self._cache.entry(key, lambda place: self._quantiser.write(candidate.ranges, candidate.floating, place)) / "model.onnx"
 
     def _settings(self, floating: frozenset[str]) -> dict[str, Any]:
-        return {"seven_bits": self._quantiser.seven_bits, "floating": sorted(floating)}
+        quantiser = self._quantiser
+        return {"seven_bits": quantiser.seven_bits, "for_tensorrt": quantiser.for_tensorrt, "floating": sorted(floating)}
 
     def _step(self, candidate: Candidate, action: str, judge: Judge, model: Path, quick: bool) -> Step:
         with closing(self._quantiser.open_quick(model) if quick else self._quantiser.open(model)) as engine:

@@ -13,6 +13,7 @@ A slot belongs to one thread at a time; different slots may be used from differe
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,9 +51,11 @@ class Execution:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The part of all multiplications that each arithmetic executes, largest first."""
-        whole = sum(self.multiplications.values())
-        return {p: n / whole for p, n in sorted(self.multiplications.items(), key=lambda item: -item[1])}
+        """The part of all multiplications that each arithmetic executes, largest first; "int8" has signed and unsigned activations."""
+        whole, parts = sum(self.multiplications.values()), Counter[str]()
+        for precision, count in self.multiplications.items():
+            parts["int8" if precision in ("i8", "u8") else precision] += count
+        return {arithmetic: count / whole for arithmetic, count in parts.most_common()}
 
     def __str__(self) -> str:
         layers = ", ".join(f"{n} layers {p}" for p, n in sorted(self.precisions.items(), key=lambda item: -item[1]))

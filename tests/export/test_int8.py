@@ -73,9 +73,11 @@ def test_both_int8_bundles_tell_what_they_were_made_from_and_what_they_lose(int8
 
 
 def test_ov_int8_really_computes_in_int8(int8_bundles: dict[str, Export]) -> None:
-    precisions = int8_bundles["ov-int8"].execution.precisions
-    assert sum(n for p, n in precisions.items() if p in ("i8", "u8")) == 56 and sum(precisions.values()) == 58
-    assert int8_bundles["ov-int8"].execution.shares["i8"] > 0.99
+    """With UINT8 where activations are never negative: most of this network's, whose first layers end in a ReLU."""
+    execution = int8_bundles["ov-int8"].execution
+    signed, unsigned = (execution.precisions[name] for name in ("i8", "u8"))
+    assert signed + unsigned == 56 and unsigned > 40 and sum(execution.precisions.values()) == 58
+    assert execution.shares["int8"] > 0.99
 
 
 def test_a_trt_bundle_is_simulated_on_the_cpu_when_asked_and_never_quietly(int8_bundles: dict[str, Export], assets: Path) -> None:
