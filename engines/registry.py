@@ -12,12 +12,14 @@ from edgepose.engines.errors import BackendUnavailable, ConfigError, ShapeMismat
 logger = logging.getLogger(__name__)
 
 
-def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 1, batch: int | None = None) -> Engine:
+def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 1, batch: int | None = None, build: bool = True) -> Engine:
     """Opens a bundle's model on a device, with `slots` inferences in flight of `batch` pictures each.
 
     `device` is the backend's own name (`CPU`, `GPU`, ...); `auto` chooses, and `engine.execution` says what and why; `CPU` on a `trt-*`
-    bundle simulates its arithmetic by ONNX Runtime, any other device builds its plan where there is none. `batch` defaults to the bundle's
-    (1 where it is dynamic). Raises BackendUnavailable, EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
+    bundle simulates its arithmetic by ONNX Runtime, any other device builds its plan where there is none, unless `build` is False. `batch`
+    defaults to the bundle's (1 where it is dynamic).
+
+    Raises BackendUnavailable, EngineLoadError, ShapeMismatch, BundleCorrupt or BundleStale.
     """
     if slots < 1:
         raise ConfigError(f"{slots} slots: wanted at least one")
@@ -32,11 +34,11 @@ def open_engine(bundle: Bundle | Path | str, device: str = "auto", slots: int = 
 
     for_tensorrt = bundle.target.backend == "tensorrt"
     if for_tensorrt and device.upper() != "CPU":
-        return _tensorrt_engine(bundle, device, slots, size)
+        return _tensorrt_engine(bundle, device, slots, size, build)
     return engine_from_onnx(bundle.model_path, bundle.contract, device, slots, size, for_tensorrt)
 
 
-def _tensorrt_engine(bundle: Bundle, device: str, slots: int, batch: int) -> Engine:
+def _tensorrt_engine(bundle: Bundle, device: str, slots: int, batch: int, build: bool) -> Engine:
     from edgepose.engines.gpu import find_gpu
     from edgepose.engines.tensorrt_.bindings import import_tensorrt
     from edgepose.engines.tensorrt_.build import built_plan
@@ -50,7 +52,7 @@ def _tensorrt_engine(bundle: Bundle, device: str, slots: int, batch: int) -> Eng
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{error}; --device CPU simulates what TensorRT computes, by ONNX Runtime") from error
     settings = BuildSettings(batches=(1, batch, batch)) if bundle.manifest.batch == "dynamic" else BuildSettings()
-    plan = built_plan(bundle, tensorrt, gpu, settings, batch=batch, say=logger.info)
+    plan = built_plan(bundle, tensorrt, gpu, settings, build, batch, logger.info)
     return engine_from_plan(plan, bundle.contract, tensorrt, gpu, slots, batch)
 
 

@@ -44,13 +44,14 @@ def run(
     openpose: Annotated[bool, typer.Option(help="One OpenPose-style JSON file a frame, in OUT/openpose")] = True,
     coco: Annotated[bool, typer.Option(help="All results as COCO keypoint results, OUT/coco_results.json")] = True,
     slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
+    build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
 ) -> None:
     """Finds the people in pictures or a video, draws them and writes their keypoints."""
     frames = open_source(source)
     _check_out(out, source)
     messages = console.messages()
     with ExitStack() as stack:
-        engine = open_engine(bundle, device, slots)
+        engine = open_engine(bundle, device, slots, build=build)
         stack.callback(engine.close)
         sinks = [
             stack.enter_context(sink) for sink in _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from edgepose.engines.doctor import Finding, findings
+from edgepose.engines.errors import BundleStale
+from edgepose.engines.registry import open_engine
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
 
@@ -75,3 +77,6 @@ def test_a_bundle_without_a_plan_would_be_built_first(emulated_cuda: Any, tiny_b
     assert emulated_cuda.library
     path = tiny_bundles["trt-fp32"]
     assert found([path])[path.name].text.endswith(f"would be built first (no plan yet): run pose-build {path}")
+    with pytest.raises(BundleStale, match=rf"no plan for this machine \(none built yet\): run pose-build {path}"):
+        open_engine(path, build=False)
+    assert not list(path.glob("plans/*.plan"))
