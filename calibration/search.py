@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,8 @@ from edgepose.engines.record import did_you_mean
 
 CALIBRATOR_NAMES = ("auto", *CALIBRATORS, "pose")
 _TENSOR_GROUPS = 4
+_JUDGED_CALIBRATORS = 2
+"""The choice between calibrators is made on few pictures; what is near the best there may be better by the gate."""
 _FIRST_PUT_BACK = 2
 _LEAST_INT8_SHARE = 0.5
 """Below this part of the multiplications in INT8 there is little left to win against FP16."""
@@ -91,33 +93,40 @@ class CalibrationSearch:
     def run(self, calibrator: str, quantise_heads: bool = False) -> Calibrated:
         """Raises AccuracyGateFailed, with all steps in its message, where no model holds the gate and is still worth its INT8."""
         check_calibrator(calibrator)
-        best = self._first(calibrator, self._graph.floating(quantise_heads))
-        verdict = self._judged(best, "calibrated")
-        if not verdict.holds and calibrator == "auto":
-            refined = self._pose(best)
-            again = self._judged(refined, "ranges chosen by their poses")
-            best, verdict = (refined, again) if again.holds or again.oks > verdict.oks else (best, verdict)
-        if not verdict.holds:
-            best = self._put_back(best)
-        return Calibrated(best, self._model(best), tuple(self._steps))
+        judged: list[tuple[float, Candidate]] = []
+        for candidate, action in self._starts(calibrator, self._graph.floating(quantise_heads)):
+            verdict = self._judged(candidate, action)
+            if verdict.holds:
+                return self._calibrated(candidate)
+            judged.append((verdict.oks, candidate))
+        return self._calibrated(self._put_back(max(judged, key=lambda pair: pair[0])[1]))
 
-    def _first(self, calibrator: str, floating: frozenset[str]) -> Candidate:
-        """The asked calibrator's ranges; for `auto` and `pose`, those of the best by OKS on the calibration pictures."""
+    def _starts(self, calibrator: str, floating: frozenset[str]) -> Iterator[tuple[Candidate, str]]:
+        """With all layers in INT8, what the gate is asked about in turn: the calibrator that was asked for; for `auto` the two that agree
+        best with floating point on the calibration pictures, then ranges chosen by their poses.
+        """
         if calibrator in CALIBRATORS:
-            return Candidate(calibrator, CALIBRATORS[calibrator](self._statistics), floating)
+            yield self._candidate(calibrator, floating), "calibrated"
+            return
         found = self._remembered("choice", {"calibrators": list(CALIBRATORS), **self._settings(floating)}, lambda: self._choice(floating))
-        best = Candidate(found["calibrator"], _ranges(found), floating)
-        return self._pose(best) if calibrator == "pose" else best
+        best = [self._candidate(name, floating) for name in found["best"]]
+        if calibrator == "auto":
+            yield from ((candidate, "calibrated") for candidate in best[:_JUDGED_CALIBRATORS])
+        key = {"ranges": _digest(best[0].ranges), **self._settings(floating)}
+        refined = self._remembered("pose", key, lambda: self._refined(best[0]))
+        yield replace(best[0], calibrator="pose", ranges=_ranges(refined)), "ranges chosen by their poses"
 
-    def _pose(self, start: Candidate) -> Candidate:
-        key = {"ranges": _digest(start.ranges), **self._settings(start.floating)}
-        return replace(start, calibrator="pose", ranges=_ranges(self._remembered("pose", key, lambda: self._refined(start))))
+    def _candidate(self, calibrator: str, floating: frozenset[str]) -> Candidate:
+        return Candidate(calibrator, CALIBRATORS[calibrator](self._statistics), floating)
+
+    def _calibrated(self, candidate: Candidate) -> Calibrated:
+        return Calibrated(candidate, self._model(candidate), tuple(self._steps))
 
     def _choice(self, floating: frozenset[str]) -> dict[str, Any]:
-        candidates = [Candidate(name, ranges_of(self._statistics), floating) for name, ranges_of in CALIBRATORS.items()]
-        steps = [self._tried(candidate, "calibrator tried") for candidate in candidates]
-        best = max(range(len(steps)), key=lambda index: steps[index].verdict.oks)
-        return {"steps": steps, "calibrator": candidates[best].calibrator, "ranges": candidates[best].ranges}
+        """The calibrators' names, best first."""
+        steps = [self._tried(self._candidate(name, floating), "calibrator tried") for name in CALIBRATORS]
+        best = sorted(steps, key=lambda step: -step.verdict.oks)
+        return {"steps": steps, "best": [step.calibrator for step in best]}
 
     def _refined(self, start: Candidate) -> dict[str, Any]:
         """Group by group, in the order of computation, takes the percentile whose poses agree best with floating point."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgepose.calibration.calibrator import CalibrationRequest
 from edgepose.calibration.coco import CocoLabels
 from edgepose.calibration.judge import Gate
 from edgepose.calibration.qdq_rules import qdq_rules
+from edgepose.calibration.ranges import CALIBRATORS
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import AccuracyGateFailed, BackendUnavailable, CalibrationError, ConfigError, ExportError
 from edgepose.engines.onnxruntime_ import session_from_onnx
@@ -122,16 +124,41 @@ def test_the_simulation_computes_every_pair_as_the_standard_says(int8_bundles: d
     assert relative_rmse(wanted, found) < 0.006
 
 
-def test_a_gate_that_cannot_hold_leaves_no_bundle_and_tells_every_step(
+def test_a_gate_that_cannot_hold_leaves_no_bundle_and_tells_every_step_and_the_outlier(
     small_real_network: Network, request_: CalibrationRequest, assets: Path, tmp_path: Path
 ) -> None:
+    """One picture of black and white noise among people: it more than doubles the ranges of the first layers."""
+    import cv2
+
+    paths = sorted((assets / "people" / "unlabelled").iterdir())[:COUNT]
+    noise = np.repeat(np.random.default_rng(0).integers(0, 2, (192, 320, 1)) * 255, 3, axis=2)
+    people = [cv2.resize(picture_from_file(path), (320, 192)) for path in paths]
+    np.savez(tmp_path / "p.npz", pictures=np.stack([*people, noise]).astype(np.uint8))
     labels = CocoLabels(assets / "coco" / "val.json", assets / "coco" / "val")
     labels.pictures = dict(list(labels.pictures.items())[:6])
-    request = replace(request_, gate=Gate(max_ap_drop=-1.0), labels=labels)
+    request = replace(
+        request_, source=str(tmp_path / "p.npz"), count=COUNT + 1, calibrator="min-max", gate=Gate(max_ap_drop=-1.0), labels=labels
+    )
     with pytest.raises(AccuracyGateFailed, match=r"AP drop at most -1.*calibrated, 100% INT8.*back to floating point") as caught:
-        export_bundles(small_real_network, [target_named("ov-int8")], tmp_path, calibration=request)
-    assert "AP 0." in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+        export_bundles(small_real_network, [target_named("ov-int8")], tmp_path / "out", calibration=request)
+    told = str(caught.value)
+    assert "AP 0." in told
+    assert told.count("alone stretches") == 1 and re.search(
+        rf"p\.npz\D*{COUNT}\D* alone stretches the ranges of [4-9] of 5\d tensors", told
+    )
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_auto_judges_the_calibrators_that_agree_best_first(
+    small_real_network: Network, int8_bundles: dict[str, Export], request_: CalibrationRequest, tmp_path: Path
+) -> None:
+    assert int8_bundles
+    request = replace(request_, calibrator="auto", gate=Gate(min_oks=0.0))
+    (made,) = export_bundles(small_real_network, [target_named("ov-int8")], tmp_path, calibration=request)
+    *tried, judged = json.loads((made.bundle.path / "calibration.json").read_text())["steps"]
+    assert [step["calibrator"] for step in tried] == list(CALIBRATORS) and all(step["quick"] for step in tried)
+    best = max(tried, key=lambda step: step["verdict"]["oks"])
+    assert not judged["quick"] and judged["calibrator"] == best["calibrator"] == made.bundle.manifest.calibration.calibrator
 
 
 def test_pictures_without_people_are_refused(small_real_network: Network, request_: CalibrationRequest, tmp_path: Path) -> None:
