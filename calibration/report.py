@@ -146,7 +146,7 @@ def _accuracy_bars(axes: Axes, steps: tuple[Step, ...]) -> None:
         axes.plot(*zip(*judged, strict=True), "D", color="#cc6677", label="COCO AP")
     axes.set_ylim(0, 1)
     axes.tick_params(axis="x", rotation=45)
-    axes.legend()
+    axes.legend(loc="upper right")
     axes.set_xlabel("step; * judged on the gate's pictures")
 
 
@@ -164,7 +164,7 @@ def _histograms(axes: Axes, calibrator: Calibrator, engine: Engine) -> None:
         axes.hist(values, bins=120, range=(-0.1, 1.1), histtype="step", log=True, label=label, color=colour)
     axes.set_xlabel(f"value of a keypoint's heatmap, {len(pictures)} calibration pictures")
     axes.set_ylabel("cells")
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def _heatmaps(engine: Engine, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
