@@ -10,9 +10,14 @@ from edgepose.engines.target import Precision
 
 
 def ir_from_onnx(onnx_path: Path, ir_path: Path, precision: Precision) -> list[Path]:
-    """Writes `ir_path` (.xml) and its .bin, weights in FP16 where `precision` is fp16; returns both files."""
+    """Writes `ir_path` (.xml) and its .bin, weights in FP16 where `precision` is fp16 and as integers where it is int8; returns both."""
     ov = import_openvino()
     model = read_model(onnx_path)
+    if precision == "int8":
+        # Quantised weights are stored as INT8 instead of FP32 behind quantisers, which computes the same; NNCF saves its models by it too.
+        from openvino._offline_transformations import compress_quantize_weights_transformation
+
+        compress_quantize_weights_transformation(model)
     try:
         ov.save_model(model, ir_path, compress_to_fp16=precision == "fp16")
     except RuntimeError as error:

@@ -42,7 +42,7 @@ class PafParser:
             near=p.near,
             length_cost=p.length_cost,
             reach=p.reach,
-            minimum_keypoints=p.minimum_keypoints,
+            minimum_keypoints=min(p.minimum_keypoints, len(skeleton.keypoints)),
             minimum_score=p.minimum_score,
             most_persons=p.maximum_persons,
             instructions=instructions,

@@ -30,7 +30,7 @@ class PafParameters(Record):
     reach: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Longest gap that a hidden keypoint may leave between fragments of one body, as a multiple of the sum of their extents; 0: none."""
     minimum_keypoints: Annotated[int, Field(ge=1)] = 3
-    """Smaller groups are dropped."""
+    """Smaller groups are dropped; of a skeleton that has fewer, groups that are not whole."""
     minimum_score: Annotated[float, Field(ge=0)] = 0.0
     """Persons below this score are dropped."""
     maximum_peaks: Annotated[int, Field(ge=1, le=1024)] = 128

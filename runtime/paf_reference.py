@@ -271,7 +271,8 @@ def _distances(a: Person, a_types: set[int], b: Person, b_types: set[int], peaks
 
 def _poses(people: list[Person], peaks: list[Floats], skeleton: Skeleton, parameters: PafParameters) -> Poses:
     """A person's score is the sum of the squares of its confidences and limb weights over the number of both that there could be."""
-    people = [p for p in people if len(p.peaks) >= parameters.minimum_keypoints]
+    least = min(parameters.minimum_keypoints, len(skeleton.keypoints))
+    people = [p for p in people if len(p.peaks) >= least]
     if not people:
         return no_poses(len(skeleton.keypoints))
     table = np.full((len(people), len(skeleton.keypoints), 3), (np.nan, np.nan, 0), F)

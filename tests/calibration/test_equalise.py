@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_networks
 import pytest
 
 from edgepose.calibration.equalise import equalised
@@ -17,11 +17,6 @@ from edgepose.calibration.statistics import ActivationStatistics, statistics_of
 from edgepose.engines import ModelContract
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.export.parity import structured_noise
-
-specification = importlib.util.spec_from_file_location("onnx_networks", Path(__file__).with_name("onnx_networks.py"))
-assert specification and specification.loader
-networks = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(networks)
 
 
 def saved(model: Any, path: Path) -> Path:
@@ -43,15 +38,15 @@ def relative(reference: list[Any], found: list[Any]) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_it_computes_the_same_and_int8_loses_far_less(seed: int, tmp_path: Path, tiny_model: Any) -> None:
     contract = tiny_model.contract
-    model = networks.depthwise_network(200.0, seed)
+    model = onnx_networks.depthwise_network(200.0, seed)
     seen = normalised(structured_noise(contract, 4), contract.input).astype(np.float32)
-    reference = networks.outputs_of(model, seen)
+    reference = onnx_networks.outputs_of(model, seen)
     raw = saved(model, tmp_path / "raw.onnx")
     before = measured(raw, contract)
     graph = network_graph(raw)
     better, changed = equalised(graph.model, before.by_tensor(before.magnitudes))
     assert changed >= 4
-    assert relative(reference, networks.outputs_of(better, seen)) < 1e-5
+    assert relative(reference, onnx_networks.outputs_of(better, seen)) < 1e-5
 
     even = network_graph(saved(better, tmp_path / "even.onnx"))
     after = measured(even.path, contract)
@@ -60,7 +55,7 @@ def test_it_computes_the_same_and_int8_loses_far_less(seed: int, tmp_path: Path,
     losses = []
     for one, statistics in ((graph, before), (even, after)):
         quantised = quantised_onnx(one, mean_min_max(statistics), one.floating(False), statistics.by_tensor(statistics.means))
-        losses.append(relative(reference, networks.outputs_of(quantised, seen)))
+        losses.append(relative(reference, onnx_networks.outputs_of(quantised, seen)))
     assert losses[1] < 0.6 * losses[0]
 
 
@@ -72,7 +67,7 @@ def test_an_even_network_is_left_as_it_is_where_nothing_can_be_gained(tmp_path: 
 
 
 def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model: Any) -> None:
-    graph = network_graph(saved(networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
+    graph = network_graph(saved(onnx_networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
     contract = tiny_model.contract
     statistics = measured(graph.path, contract)
     floating = frozenset(layer.name for layer in graph.layers) - {"conv_c3"}
@@ -84,7 +79,9 @@ def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model
     for known in (silent, means):
         model = quantised_onnx(graph, wide, floating, known)
         errors.append(
-            np.mean([b - a for a, b in zip(networks.outputs_of(graph.model, seen), networks.outputs_of(model, seen), strict=True)])
+            np.mean(
+                [b - a for a, b in zip(onnx_networks.outputs_of(graph.model, seen), onnx_networks.outputs_of(model, seen), strict=True)]
+            )
         )
     assert abs(errors[1]) < abs(errors[0])
 
@@ -92,7 +89,7 @@ def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model
 def test_unsigned_activations_halve_the_rounding_where_nothing_is_negative(tmp_path: Path, tiny_model: Any) -> None:
     from onnx import numpy_helper
 
-    graph = network_graph(saved(networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
+    graph = network_graph(saved(onnx_networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
     contract = tiny_model.contract
     statistics = measured(graph.path, contract)
     ranges, means = mean_min_max(statistics), statistics.by_tensor(statistics.means)
@@ -108,6 +105,6 @@ def test_unsigned_activations_halve_the_rounding_where_nothing_is_negative(tmp_p
     untouched = set(constants[0]) - {other for name in scales for other in (name, name.replace("_scale", "_zero_point"))}
     assert all(np.array_equal(constants[0][name], constants[1][name]) for name in untouched)
     seen = normalised(structured_noise(contract, 12), contract.input).astype(np.float32)
-    reference = networks.outputs_of(graph.model, seen)
-    signed, unsigned = (relative(reference, networks.outputs_of(model, seen)) for model in models)
+    reference = onnx_networks.outputs_of(graph.model, seen)
+    signed, unsigned = (relative(reference, onnx_networks.outputs_of(model, seen)) for model in models)
     assert unsigned < signed

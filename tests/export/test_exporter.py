@@ -15,12 +15,10 @@ from edgepose.engines import contract_from_json, open_bundle, open_engine
 from edgepose.engines.errors import ConfigError, ParityError
 from edgepose.engines.target import target_named
 from edgepose.export import exporter
-from edgepose.export.checkpoint import load_state_dict, load_weights
 from edgepose.export.exporter import export_bundles
 from edgepose.export.network import Network, network_from_ir, network_from_model
-from edgepose.export.networks.catalogue import architecture_named
 from edgepose.export.onnx_file import contract_in, load_onnx, opset_of, save_onnx
-from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
+from edgepose.export.onnx_from_torch import program_from_module
 from edgepose.export.parity import Tolerance
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.paf_parameters import PafParameters
@@ -173,34 +171,6 @@ def test_intels_own_ir_finds_the_same_poses_as_our_export(real_bundles: Any, rea
         found.append([poses for _, poses in estimator.estimate_all(pictures)])
     agreed = agreement(*found, real_contract.skeleton)
     assert len(agreed.oks) >= 40 and np.mean(agreed.oks) >= 0.97 and agreed.missed == 0
-
-
-@pytest.mark.parametrize(("arch", "size"), [("resnet18_baseline_att", 224), ("densenet121_baseline_att", 256)])
-def test_trt_pose_networks_keep_their_maps_in_onnx(assets: Path, tmp_path: Path, arch: str, size: int) -> None:
-    """The .npz holds what the original network computes for the same formula-filled weights, every fourth row and column."""
-    import importlib.util
-
-    stem = f"{arch}_{size}x{size}"
-    spec = importlib.util.spec_from_file_location("keys", assets / "checkpoints" / "checkpoint_from_keys.py")
-    assert spec and spec.loader
-    keys = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(keys)
-    shapes = json.loads((assets / "checkpoints" / f"{stem}.keys.json").read_text())
-    torch.save({k: keys.fill(k, tuple(s), "a") for k, s in shapes.items()}, tmp_path / "c.pth")
-    state = load_state_dict(tmp_path / "c.pth")
-    architecture = architecture_named(arch)
-    contract = architecture.contract(state, None)
-    program = program_from_module(load_weights(architecture, state), contract, 1)
-    save_onnx(onnx_from_program(program, contract), tmp_path / "m.onnx")
-
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(7).standard_normal((1, 3, size, size)).astype(np.float32)
-    wanted = np.load(assets / "checkpoints" / f"{stem}.npz")
-    for name, found in zip(("cmap", "paf"), session.run(["heatmaps", "pafs"], {"input": x}), strict=True):
-        reference = wanted[name].reshape(found[..., ::4, ::4].shape)
-        assert np.abs(found[..., ::4, ::4] - reference).max() / np.abs(reference).max() < 1e-4
 
 
 def test_a_bundle_can_be_opened_from_where_it_was_moved(small_bundles: Any, tmp_path: Path) -> None:

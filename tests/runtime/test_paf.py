@@ -169,6 +169,14 @@ def test_what_it_cannot_read_is_refused_with_the_reason() -> None:
         PafParser(skeleton(TREE, 5), instructions="mmx")
 
 
+def test_a_skeleton_of_two_keypoints_is_found_with_the_usual_parameters() -> None:
+    """Groups below `minimum_keypoints` are dropped; where a body has no more, a whole one is kept and a lone keypoint is not."""
+    heat, paf = np.zeros((2, 7, 20), np.float32), np.zeros((2, 7, 20), np.float32)
+    paf[1] = 1
+    heat[0, 3, 2] = heat[1, 3, 12] = heat[0, 5, 2] = 0.6
+    assert len(PafParser(skeleton([(0, 1)], 2)).parse(heat, paf)) == 1
+
+
 def test_a_plateau_is_one_peak_whatever_its_shape() -> None:
     bones = skeleton([(0, 1)], 2)
     shapes = ([(2, 2), (2, 3)], [(2, 3), (3, 2), (3, 3)], [(1, 3), (2, 2), (3, 1)], [(1, 1), (1, 2), (1, 3), (2, 1), (2, 3)], [(2, 2)])
