@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _NON_BLOCKING_STREAM = 1
 _BLOCKING_NO_TIMING_EVENT = 1 | 2
 _THREAD_LOCAL_CAPTURE = 1
+_MAPPED = 2
 
 
 class Cuda:
@@ -50,9 +51,9 @@ class Cuda:
         """`size` bytes on the device."""
         return DeviceMemory(self, size)
 
-    def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-        """A host array, zeroed, that the GPU copies to and from without a detour; freed with its last view."""
-        return _pinned(self, shape, np.dtype(dtype))
+    def exchange(self, shape: Sequence[int], dtype: DTypeLike, shared: bool) -> Exchange:
+        """Host and device side of one array, zeroed; `shared` where the GPU has no memory of its own."""
+        return Exchange(self, shape, np.dtype(dtype), shared)
 
     def stream(self) -> Stream:
         return Stream(self)
@@ -70,6 +71,27 @@ class DeviceMemory:
         cuda.driver("cuMemAlloc_v2", ctypes.byref(place), ctypes.c_size_t(size))
         self.address, self.size = place.value, size
         weakref.finalize(self, cuda.free, "cuMemFree_v2", place)
+
+
+class Exchange:
+    """One array for host and device: pinned on the host as `array`, and at `address` on the device.
+
+    On a GPU of its own memory the two are copies, which `send` and `fetch` bring over; on one that shares the host's (a Jetson) they are
+    the same bytes, and nothing is copied. The memory is given back with the last view of `array`.
+    """
+
+    def __init__(self, cuda: Cuda, shape: Sequence[int], dtype: np.dtype[Any], shared: bool) -> None:
+        self.array = _pinned(cuda, shape, dtype)
+        self._memory = None if shared else cuda.memory(self.array.nbytes)
+        self.address = self._memory.address if self._memory else _device_address(cuda, self.array)
+
+    def send(self, stream: Stream) -> None:
+        if self._memory:
+            stream.to_device(self.address, self.array)
+
+    def fetch(self, stream: Stream) -> None:
+        if self._memory:
+            stream.to_host(self.array, self.address)
 
 
 class Event:
@@ -173,10 +195,16 @@ class Stream:
 def _pinned(cuda: Cuda, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
     size = max(1, int(np.prod(shape)) * dtype.itemsize)
     place = ctypes.c_void_p()
-    cuda.driver("cuMemHostAlloc", ctypes.byref(place), ctypes.c_size_t(size), 0)
+    cuda.driver("cuMemHostAlloc", ctypes.byref(place), ctypes.c_size_t(size), _MAPPED)
     assert place.value is not None
     buffer = (ctypes.c_uint8 * size).from_address(place.value)
     array: NDArray[Any] = np.frombuffer(memoryview(buffer), dtype, int(np.prod(shape))).reshape(shape)
     weakref.finalize(buffer, cuda.free, "cuMemFreeHost", place)
     array[...] = 0
     return array
+
+
+def _device_address(cuda: Cuda, pinned: NDArray[Any]) -> int:
+    address = ctypes.c_uint64()
+    cuda.driver("cuMemHostGetDevicePointer_v2", ctypes.byref(address), ctypes.c_void_p(pinned.ctypes.data), 0)
+    return address.value

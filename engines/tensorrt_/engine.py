@@ -1,6 +1,7 @@
 """`TensorRtEngine`: a plan and its ring of slots, each with its own stream, execution context and buffers.
 
 A slot's picture goes to the device as 8-bit levels and is normalised there by the preprocessing kernel; maps come back into pinned memory.
+Where the GPU shares the host's memory, as on a Jetson, neither is copied.
 Everything of one inference is in the slot's stream, so nothing but the slot's own event is ever waited for.
 """
 
@@ -43,7 +44,7 @@ def engine_from_plan(
     _check_tensors(loaded, contract, tensorrt)
     preprocess = CudaPreprocess(cuda, gpu.compute_capability)
     execution = Execution(str(tensorrt), gpu.name, f"compute capability {gpu.compute_capability}", plan.record.layers)
-    made = tuple(TensorRtSlot(cuda, loaded, preprocess, contract, batch, graphs, told) for _ in range(slots))
+    made = tuple(TensorRtSlot(cuda, loaded, preprocess, contract, batch, graphs, gpu.integrated, told) for _ in range(slots))
     return TensorRtEngine(contract, execution, made, (vendor, runtime, loaded, preprocess, cuda))
 
 
@@ -58,6 +59,7 @@ class TensorRtSlot:
         contract: ModelContract,
         batch: int,
         graphs: bool,
+        shared_memory: bool,
         told: deque[str],
     ) -> None:
         self._cuda, self._preprocess, self._contract, self._told = cuda, preprocess, contract.input, told
@@ -66,14 +68,12 @@ class TensorRtSlot:
         if self._context is None:
             raise EngineLoadError(f"no memory for another execution context ({'; '.join(told)}): use fewer slots")
         self.stream, self._event, self._flight = cuda.stream(), Event(cuda), Flight()
-        self._pictures = cuda.pinned((batch, h, w, 3), np.uint8)
-        self._levels = cuda.memory(self._pictures.nbytes)
+        self._levels = cuda.exchange((batch, h, w, 3), np.uint8, shared_memory)
         self._plane_bytes = 3 * h * w * np.dtype(np.float32).itemsize
         self._input = cuda.memory(batch * self._plane_bytes)
-        heatmaps = cuda.pinned((batch, output.heatmap_channels, rows, columns), np.float32)
-        pafs = cuda.pinned((batch, output.paf_channels, rows, columns), np.float32)
-        self._maps = Maps(heatmaps, pafs)
-        self._results = [(array, cuda.memory(array.nbytes)) for array in (heatmaps, pafs)]
+        channels = output.heatmap_channels, output.paf_channels
+        self._results = [cuda.exchange((batch, count, rows, columns), np.float32, shared_memory) for count in channels]
+        self._maps = Maps(*(result.array for result in self._results))
         self._bind(contract, batch)
         self._own = [kernel_parameters(self._fitted_picture(index, (w, h)), contract.input)[0] for index in range(batch)]
         self._next: list[KernelParameters] | None = None
@@ -82,12 +82,12 @@ class TensorRtSlot:
 
     @property
     def pictures(self) -> NDArray[np.uint8]:
-        return self._pictures
+        return self._levels.array
 
     def fit(self, pictures: list[CameraPicture]) -> list[Placement]:
         """Pictures of any size in device memory, one for each place of the batch; says where they lie in the network's input."""
-        if len(pictures) != len(self._pictures):
-            raise ShapeMismatch(f"{len(pictures)} pictures for a batch of {len(self._pictures)}")
+        if len(pictures) != len(self.pictures):
+            raise ShapeMismatch(f"{len(pictures)} pictures for a batch of {len(self.pictures)}")
         told = [kernel_parameters(picture, self._contract) for picture in pictures]
         self._next = [parameters for parameters, _ in told]
         return [place for _, place in told]
@@ -96,7 +96,7 @@ class TensorRtSlot:
         self._flight.begin()
         self._cuda.activate()
         if self._next is None:
-            self.stream.to_device(self._levels.address, self._pictures)
+            self._levels.send(self.stream)
         for index, parameters in enumerate(self._next or self._own):
             self._preprocess.launch(self.stream, parameters, self._input.address + index * self._plane_bytes, np.float32)
         self._next = None
@@ -139,8 +139,8 @@ class TensorRtSlot:
 
     def _enqueue(self) -> None:
         self.enqueue_network()
-        for array, memory in self._results:
-            self.stream.to_host(array, memory.address)
+        for result in self._results:
+            result.fetch(self.stream)
 
     def _bind(self, contract: ModelContract, batch: int) -> None:
         name = contract.input.name
@@ -148,7 +148,7 @@ class TensorRtSlot:
         if not self._context.set_input_shape(name, size):
             raise ShapeMismatch(f"the plan takes no batch of {batch}: build it with --batches")
         addresses = {name: self._input.address}
-        addresses |= dict(zip((contract.output.heatmaps, contract.output.pafs), (m.address for _, m in self._results), strict=True))
+        addresses |= dict(zip((contract.output.heatmaps, contract.output.pafs), (result.address for result in self._results), strict=True))
         for tensor, address in addresses.items():
             if not self._context.set_tensor_address(tensor, address):
                 raise EngineLoadError(f"TensorRT does not take the buffer of {tensor!r}: {'; '.join(self._told)}")

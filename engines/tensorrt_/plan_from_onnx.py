@@ -13,6 +13,7 @@ from typing import Any
 from edgepose.engines.errors import BackendUnavailable, EngineLoadError
 from edgepose.engines.target import Precision
 from edgepose.engines.tensorrt_.bindings import Log, TensorRt, logger_for
+from edgepose.engines.tensorrt_.islands import pin_islands
 from edgepose.engines.tensorrt_.plan import BuildSettings
 
 _LOW_MEMORY_MIB = 128
@@ -47,7 +48,7 @@ def plan_from_onnx(
         raise EngineLoadError(f"{onnx}: {tensorrt} cannot read it ({_parser_errors(parser)}): export it again with this edgepose")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else neither log nor inspector tells what a layer computes in
-    _set_precision(tensorrt, config, precision)
+    _set_precision(tensorrt, config, network, precision, log)
     _set_memory(trt, config, settings)
     _set_batches(builder, config, network, settings.batches)
     _set_compatibility(tensorrt, config, settings)
@@ -72,15 +73,18 @@ def _network_flags(tensorrt: TensorRt) -> int:
     return 1 << int(flags.EXPLICIT_BATCH) if tensorrt.explicit_batch_flag else 0
 
 
-def _set_precision(tensorrt: TensorRt, config: Any, precision: Precision) -> None:
-    """Flags are permissions: without strong typing, what the file holds in FP16 or INT8 needs them. FP32 means FP32, not TF32."""
+def _set_precision(tensorrt: TensorRt, config: Any, network: Any, precision: Precision, log: Log) -> None:
+    """Flags are permissions: without strong typing, what the file holds in FP16 or INT8 needs them, and what it holds in FP32 has to be
+    pinned against them. FP32 means FP32, not TF32.
+    """
     if precision == "fp32":
         config.clear_flag(tensorrt.module.BuilderFlag.TF32)
-    if tensorrt.strongly_typed:
+    if tensorrt.strongly_typed or precision == "fp32":
         return
-    wanted = {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(precision, ())
-    for name in wanted:
+    for name in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(precision, ()):
         config.set_flag(getattr(tensorrt.module.BuilderFlag, name))
+    if pinned := pin_islands(tensorrt, network, config):
+        log("info", f"{len(pinned)} layers stay in FP32: {', '.join(pinned[:8])}")
 
 
 def _set_memory(trt: Any, config: Any, settings: BuildSettings) -> None:

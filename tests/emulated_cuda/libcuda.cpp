@@ -31,6 +31,7 @@ std::mutex mutex;
 std::map<uint64_t, size_t> memory;  // device and pinned blocks by address
 std::set<void*> handles;
 int retained = 0;  // of the primary context
+int copies = 0;    // asked for, between host and device
 
 bool inside(uint64_t address, size_t size) {
   auto block = memory.upper_bound(address);
@@ -81,6 +82,7 @@ int kernel_fp32, kernel_fp16;
 extern "C" {
 
 int emulated_alive() { GUARD; return static_cast<int>(memory.size() + handles.size()) + retained; }
+int emulated_copies() { GUARD; return copies; }
 int emulated_enqueue(void* stream, void (*work)()) { GUARD; return queued(stream, work); }
 
 int cuInit(unsigned) { return kOk; }
@@ -88,7 +90,11 @@ int cuDriverGetVersion(int* version) { *version = 13000; return kOk; }
 int cuDeviceGet(int* device, int) { *device = 0; return kOk; }
 int cuDeviceGetName(char* name, int size, int) { std::strncpy(name, "Emulated", size); return kOk; }
 int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = size_t{8} << 30; return kOk; }
-int cuDeviceGetAttribute(int* value, int which, int) { *value = which == 75 ? 8 : which == 76 ? 7 : 1; return kOk; }
+int cuDeviceGetAttribute(int* value, int which, int) {
+  const int integrated = std::getenv("EMULATED_CUDA_SHARED_MEMORY") ? 1 : 0;
+  *value = which == 75 ? 8 : which == 76 ? 7 : integrated;
+  return kOk;
+}
 int cuDevicePrimaryCtxRetain(void** context, int) { GUARD; ++retained; *context = &retained; return kOk; }
 int cuDevicePrimaryCtxRelease_v2(int) { GUARD; return retained-- > 0 ? kOk : 201; }
 int cuCtxSetCurrent(void* context) { GUARD; return context == &retained && retained > 0 ? kOk : 201; }
@@ -106,6 +112,11 @@ int cuMemFree_v2(uint64_t address) {
   return kOk;
 }
 int cuMemHostAlloc(void** place, size_t size, unsigned) { return cuMemAlloc_v2(reinterpret_cast<uint64_t*>(place), size); }
+int cuMemHostGetDevicePointer_v2(uint64_t* address, void* place, unsigned) {
+  GUARD;
+  *address = reinterpret_cast<uint64_t>(place);
+  return inside(*address, 1) ? kOk : kInvalidValue;
+}
 int cuMemFreeHost(void* place) { return cuMemFree_v2(reinterpret_cast<uint64_t>(place)); }
 
 int cuStreamCreate(void** stream, unsigned) { GUARD; return made(stream, new Stream); }
@@ -139,11 +150,13 @@ int cuEventSynchronize(void* event) {
 
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t size, void* stream) {
   GUARD;
+  ++copies;
   if (!inside(to, size)) return kInvalidValue;
   return queued(stream, [=] { std::memcpy(reinterpret_cast<void*>(to), from, size); });
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream) {
   GUARD;
+  ++copies;
   if (!inside(from, size) || !inside(reinterpret_cast<uint64_t>(to), size)) return kInvalidValue;
   return queued(stream, [=] { std::memcpy(to, reinterpret_cast<const void*>(from), size); });
 }

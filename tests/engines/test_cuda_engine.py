@@ -52,6 +52,22 @@ def test_with_and_without_graphs_the_maps_are_the_same(
     engine.close()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_where_the_gpu_shares_the_hosts_memory_nothing_is_copied(
+    emulated_cuda: Any, onnx: Path, tiny_model: Any, random_pictures: Any, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if shared:
+        monkeypatch.setenv("EMULATED_CUDA_SHARED_MEMORY", "1")
+    before = emulated_cuda.library.emulated_copies()
+    engine = emulated_cuda.engine(onnx, tiny_model.contract, graphs=False)
+    for picture in random_pictures(3, 24, 32):
+        engine.slots[0].pictures[0] = picture
+        engine.slots[0].start()
+        np.testing.assert_allclose(engine.slots[0].wait().pafs, tiny_model.maps(picture[None]).pafs, atol=2e-5)
+    assert emulated_cuda.library.emulated_copies() - before == (0 if shared else 3 * 3)
+    engine.close()
+
+
 def test_a_cameras_picture_goes_in_without_the_host(emulated_cuda: Any, onnx: Path, tiny_model: Any) -> None:
     contract = tiny_model.contract
     rng = np.random.default_rng(1)
