@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
+
+import av
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,12 +22,32 @@ def commands(program: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.split(" ")[0] == program]
 
 
+def few_labelled_photos(coco: Path, folder: Path, count: int) -> None:
+    """`val.json` and `photos/` with the first `count` pictures."""
+    labels = json.loads((coco / "val.json").read_text())
+    labels["images"] = labels["images"][:count]
+    kept = {image["id"] for image in labels["images"]}
+    labels["annotations"] = [person for person in labels["annotations"] if person["image_id"] in kept]
+    (folder / "val.json").write_text(json.dumps(labels))
+    (folder / "photos").mkdir()
+    for image in labels["images"]:
+        (folder / "photos" / image["file_name"]).symlink_to(coco / "val" / image["file_name"])
+
+
+def beginning(video: Path, path: Path, frames: int) -> None:
+    """The first `frames` of a video, not encoded again."""
+    with av.open(video) as source, av.open(path, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in islice(source.demux(video=0), frames):
+            packet.stream = stream
+            target.mux(packet)
+
+
 def test_the_commands_run_as_they_stand(assets: Path, tmp_path: Path) -> None:
     (tmp_path / "human-pose-estimation-0001.pth").symlink_to(assets / "weights" / "human-pose-estimation-0001.pth")
-    (tmp_path / "val.json").symlink_to(assets / "coco" / "val.json")
-    (tmp_path / "photos").symlink_to(assets / "coco" / "val")
+    few_labelled_photos(assets / "coco", tmp_path, 12)
     (tmp_path / "photo.jpg").symlink_to(assets / "coco" / "val" / "000000009590.jpg")
-    (tmp_path / "video.mp4").symlink_to(assets / "video" / "single_360x360.mp4")
+    beginning(assets / "video" / "single_360x360.mp4", tmp_path / "video.mp4", 20)
     todo = [*commands("pose-export"), *commands("pose-run"), *commands("pose-bench")]
     assert len(todo) == 5
     for command in todo:
