@@ -25,7 +25,7 @@ demo: setup
 	@echo "Look at $(DEMO)/picture/000000009590.jpg and $(DEMO)/video/exercise_1280x720.mp4"
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -62,6 +62,7 @@ def test_the_maps_are_the_original_networks(network: tuple[str, Path, ModelContr
 
 
 @pytest.mark.needs("tensorrt_rtx_bindings")
+@pytest.mark.parametrize("network", ["resnet18_baseline_att"], indirect=True)
 def test_tensorrt_builds_it_in_fp16(network: tuple[str, Path, ModelContract], tmp_path: Path) -> None:
     _, path, contract = network
     seen = normalised(structured_noise(contract, 1), contract.input).astype(np.float32)
