@@ -7,7 +7,7 @@ DEMO ?= demo-out
 NETWORK := human-pose-estimation-0001
 BUNDLES := $(DEMO)/bundles/$(NETWORK)-256x456
 
-.PHONY: setup demo test lint check check-native gpu-check format clean
+.PHONY: setup demo test test-all lint check check-native gpu-check format clean
 
 setup: $(VENV)/.ready
 
@@ -24,8 +24,13 @@ demo: setup
 	$(BIN)/pose-run $(ASSETS)/video/exercise_1280x720.mp4 --bundle $(BUNDLES).ov-fp32.pose --max-frames 60 --out $(DEMO)/video
 	@echo "Look at $(DEMO)/picture/000000009590.jpg and $(DEMO)/video/exercise_1280x720.mp4"
 
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 test: setup
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(PYTEST) -m 'not slow'
+
+# With the real networks through every target, which takes minutes on two slow cores.
+test-all: setup
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff format --check .

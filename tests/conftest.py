@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import painted_people
 import pytest
 from numpy.typing import NDArray
 
@@ -43,14 +44,6 @@ def assets() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, a file stays in one, and so do all that use the network traced for all: it takes a while."""
-    for item in items:
-        group = "real" if "real_network" in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -149,6 +142,28 @@ def tiny_bundles(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory
     names = ("ov-fp32", "trt-fp32")
     made = export_bundles(network, [target_named(name) for name in names], folder, 1)
     return {name: each.bundle.path for name, each in zip(names, made, strict=True)}
+
+
+@pytest.fixture(scope="session")
+def painted_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A network that finds painted people; see tests/painted_people.py."""
+    folder = tmp_path_factory.mktemp("painted")
+    network = network_from_onnx(painted_people.write_painted_network(folder / "painted.onnx"), painted_people.CONTRACT)
+    names = ("ov-fp32", "onnx")
+    made = export_bundles(network, [target_named(name) for name in names], folder, pictures=painted_people.painted_pictures(4))
+    return {name: each.bundle.path for name, each in zip(names, made, strict=True)}
+
+
+@pytest.fixture(scope="session")
+def painted_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six files with one or two painted people each."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{index}.png" for index in range(6)]
+    for path, picture in zip(paths, painted_people.painted_pictures(len(paths)), strict=True):
+        cv2.imwrite(str(path), picture)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -203,6 +203,7 @@ def test_the_real_network_finds_the_people_of_a_video(call: Call, assets: Path, 
     assert (tmp_path / "out" / "exercise_1280x720.mp4").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_pose_bench_measures_accuracy_and_agreement(call: Call, real_bundles: dict[str, Any], assets: Path, tmp_path: Path) -> None:
     bundle, val = real_bundles["ov-fp32"].bundle.path, assets / "coco" / "val"
     labels = json.loads((assets / "coco" / "val.json").read_text())

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,6 +44,7 @@ def beginning(video: Path, path: Path, frames: int) -> None:
             target.mux(packet)
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_they_stand(assets: Path, tmp_path: Path) -> None:
     (tmp_path / "human-pose-estimation-0001.pth").symlink_to(assets / "weights" / "human-pose-estimation-0001.pth")
     few_labelled_photos(assets / "coco", tmp_path, 12)

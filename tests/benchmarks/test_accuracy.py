@@ -71,6 +71,7 @@ def test_labels_that_are_not_what_they_should_be_are_refused(labelled: Any, tmp_
             CocoLabels(tmp_path / "broken.json", folder)
 
 
+@pytest.mark.slow
 def test_the_real_network_keeps_its_accuracy(real_bundles: dict[str, Export], assets: Path) -> None:
     """On the first 20 labelled pictures, at the small input of the tests; the whole set at 368 x 656 is in docs/parser.md."""
     labels = CocoLabels(assets / "coco" / "val.json", assets / "coco" / "val")
@@ -81,9 +82,8 @@ def test_the_real_network_keeps_its_accuracy(real_bundles: dict[str, Export], as
     assert coco_accuracy(real_bundles["ov-fp32"].bundle.path, labels, PafParameters(threshold=0.9)).accuracy.ap < 0.1
 
 
-def test_a_bundle_agrees_with_itself_and_less_with_another(real_bundles: dict[str, Export], assets: Path) -> None:
-    pictures = sorted((assets / "coco" / "val").glob("*.jpg"))[:4]
-    paths = {target: export.bundle.path for target, export in real_bundles.items()}
+def test_a_bundle_agrees_with_itself_and_less_with_another(painted_bundles: dict[str, Path], painted_pictures: list[Path]) -> None:
+    paths, pictures = painted_bundles, painted_pictures
     same = bundle_agreement(paths["ov-fp32"], paths["ov-fp32"], pictures, PafParameters())
     assert (same.oks_mean, same.missed, same.extra) == (1, 0, 0)
     assert same.persons > 3

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks.peaks import RULES, peak_cases
-from edgepose.export.exporter import Export
 
 
 @pytest.mark.parametrize(
@@ -20,8 +19,7 @@ def test_a_plateau_is_one_peak_for_the_parser_alone(top: list[list[float]], foun
     assert tuple(len(peaks_of(heatmap, 0.07)) for peaks_of in RULES.values()) == found
 
 
-def test_a_bundle_keeps_its_own_keypoints(real_bundles: dict[str, Export], assets: Path) -> None:
-    pictures = sorted((assets / "people" / "unlabelled").iterdir())[:1]
-    cases = peak_cases([real_bundles["ov-fp32"].bundle.path], pictures, "CPU")
+def test_a_bundle_keeps_its_own_keypoints(painted_bundles: dict[str, Path], painted_pictures: list[Path]) -> None:
+    cases = peak_cases([painted_bundles["ov-fp32"]], painted_pictures, "CPU")
     assert [case.rule for case in cases] == list(RULES)
     assert all(case.keypoints > 10 and case.lost == 0 and case.doubled < 0.1 for case in cases)

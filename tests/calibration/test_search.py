@@ -21,12 +21,15 @@ from edgepose.calibration.survey import outliers
 from edgepose.engines.errors import AccuracyGateFailed, CalibrationError, ConfigError
 from edgepose.engines.onnxruntime_ import session_from_onnx
 from edgepose.engines.target import target_named
+from edgepose.engines.tensorrt_.build import run_builder
+from edgepose.engines.tensorrt_.plan import BuildSettings
 from edgepose.export.divergence import relative_rmse
 from edgepose.export.exporter import Export, export_bundles
 from edgepose.export.network import Network, network_from_onnx
 
 COUNT = 12
 HEADS = 2
+LAYERS = painted_people.LAYERS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> CalibrationRequest:
 
 @pytest.fixture(scope="module")
 def bundles(painted: Network, asked: CalibrationRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Export]:
-    return exported(painted, asked, tmp_path_factory.mktemp("bundles"), "ov-int8", "trt-int8")
+    return exported(painted, asked, tmp_path_factory.mktemp("bundles"), "ov-int8", "trt-int8", "trt-fp16")
 
 
 def archive(folder: Path, pictures: NDArray[np.uint8]) -> str:
@@ -59,10 +62,21 @@ def exported(network: Network, request: CalibrationRequest, out: Path, *targets:
 
 def test_every_layer_but_the_heads_is_computed_in_int8(bundles: dict[str, Export]) -> None:
     executed = bundles["ov-int8"].execution.precisions
-    assert executed["u8"] + executed.get("i8", 0) == painted_people.LAYERS - HEADS
-    for export in bundles.values():
-        manifest = export.bundle.manifest
+    assert executed["u8"] + executed.get("i8", 0) == LAYERS - HEADS
+    for name in ("ov-int8", "trt-int8"):
+        manifest = bundles[name].bundle.manifest
         assert manifest.accuracy is not None and manifest.accuracy.oks_mean > 0.99 and manifest.accuracy.persons > COUNT
+
+
+@pytest.mark.needs("tensorrt_rtx_bindings")
+@pytest.mark.parametrize(("name", "layers"), [("trt-int8", {"i8": LAYERS - HEADS, "f16": HEADS}), ("trt-fp16", {"f16": LAYERS})])
+def test_tensorrt_builds_both_in_the_precision_they_name(
+    name: str, layers: dict[str, int], bundles: dict[str, Export], tmp_path: Path
+) -> None:
+    """By TensorRT-RTX's own parser and builder; the layers are those of its plan. The real networks are in tests/export, and slow."""
+    path = bundles[name].bundle.model_path
+    precision = target_named(name).precision
+    assert run_builder(path, precision, BuildSettings(), tmp_path / "x.plan", tmp_path / "x.log", lambda *_: None) == layers
 
 
 def test_the_simulation_computes_every_pair_as_the_standard_says(bundles: dict[str, Export]) -> None:

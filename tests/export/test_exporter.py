@@ -151,6 +151,7 @@ def test_fp32_on_openvino_is_executed_in_fp32(real_bundles: Any) -> None:
     assert real_bundles["ov-fp32"].execution.precisions == {"f32": 58}
 
 
+@pytest.mark.slow
 def test_intels_own_ir_finds_the_same_poses_as_our_export(real_bundles: Any, real_contract: Any, assets: Path, tmp_path: Path) -> None:
     """The IR as shipped computes in INT8 and has its normalisation inside. Compared on the clear people of the exercise class: on people
     of a few pixels, which INT8 finds or loses by chance, the figure says nothing about the conversion."""

@@ -42,6 +42,7 @@ def int8_bundles(real_bundles: dict[str, Export], assets: Path, tmp_path_factory
     return dict(zip(TARGETS, made, strict=True))
 
 
+@pytest.mark.slow
 def test_both_int8_bundles_tell_what_they_were_made_from_and_what_they_lose(int8_bundles: dict[str, Export]) -> None:
     for name in ("ov-int8", "trt-int8"):
         manifest = open_bundle(int8_bundles[name].bundle.path).manifest
@@ -56,6 +57,7 @@ def test_both_int8_bundles_tell_what_they_were_made_from_and_what_they_lose(int8
         assert page.count("<svg") == 3 and page.count("data:image/jpeg") == 4
 
 
+@pytest.mark.slow
 def test_ov_int8_really_computes_in_int8(int8_bundles: dict[str, Export]) -> None:
     """With UINT8 where activations are never negative: most of this network's, whose first layers end in a ReLU."""
     execution = int8_bundles["ov-int8"].execution
@@ -66,6 +68,7 @@ def test_ov_int8_really_computes_in_int8(int8_bundles: dict[str, Export]) -> Non
     assert weights["ov-int8"].with_suffix(".bin").stat().st_size < weights["trt-int8"].stat().st_size / 3
 
 
+@pytest.mark.slow
 def test_a_trt_bundle_is_simulated_on_the_cpu_when_asked_and_never_quietly(int8_bundles: dict[str, Export], assets: Path) -> None:
     path = int8_bundles["trt-int8"].bundle.path
     with pytest.raises(BackendUnavailable, match="--device CPU simulates"):
@@ -79,6 +82,7 @@ def test_a_trt_bundle_is_simulated_on_the_cpu_when_asked_and_never_quietly(int8_
         engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.needs("tensorrt_rtx_bindings")
 @pytest.mark.parametrize(("name", "layers"), [("trt-int8", {"i8": 56, "f16": 2}), ("trt-fp16", {"f16": 58})])
 def test_tensorrt_builds_every_trt_bundle_in_the_precision_it_names(

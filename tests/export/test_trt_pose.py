@@ -28,6 +28,7 @@ from edgepose.export.onnx_file import load_onnx, save_onnx, simplified
 from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
 from edgepose.export.parity import structured_noise
 
+pytestmark = pytest.mark.slow
 SIZES = {"resnet18_baseline_att": 224, "densenet121_baseline_att": 256}
 
 
