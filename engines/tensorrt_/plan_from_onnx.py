@@ -79,7 +79,8 @@ def _set_precision(tensorrt: TensorRt, config: Any, network: Any, precision: Pre
     """
     if precision == "fp32":
         config.clear_flag(tensorrt.module.BuilderFlag.TF32)
-    if tensorrt.strongly_typed or precision == "fp32":
+        return
+    if tensorrt.strongly_typed:
         return
     for name in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(precision, ()):
         config.set_flag(getattr(tensorrt.module.BuilderFlag, name))
