@@ -17,6 +17,7 @@ from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
+from edgepose.benchmarks.tracking import cost_case, id_cases
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
 from edgepose.engines.errors import SourceError
@@ -176,6 +177,38 @@ def parser_command(
         typer.echo(json.dumps({"environment": environment(), **settings, "cases": [asdict(c) for c in cases]}, indent=1))
         return
     console.messages().print(_table(cases))
+
+
+@app.command("tracking")
+def tracking_command(
+    persons: Annotated[int, typer.Option(min=1, help="Synthetic people who cross")] = 6,
+    fps: Annotated[float, typer.Option(min=1, help="Frames a second of their camera")] = 30.0,
+    frames: Annotated[int, typer.Option(min=2, help="Frames a run")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with other people")] = 10,
+    json_: Json = False,
+) -> None:
+    """Ids of synthetic people who cross, by our pairs and by the Hungarian method's; cost of tracking and smoothing."""
+    with console.progress() as bar:
+        task = bar.add_task("runs", total=2 * seeds)
+        cases = id_cases(persons, fps, frames, seeds, lambda: bar.advance(task))
+    costs = [cost_case(count) for count in (1, 5, 10, 20)]
+    if json_:
+        ids = [{**asdict(c), "switches_per_1000_frames": c.per_thousand_frames} for c in cases]
+        typer.echo(json.dumps({"environment": environment(), "ids": ids, "costs": [asdict(c) for c in costs]}, indent=1))
+        return
+    for c in cases:
+        console.messages().print(
+            f"{c.pairs}: {c.per_thousand_frames:.2f} id switches in 1,000 frames of {c.persons} people at {c.fps:g} frames/s,"
+            f" {len(c.switches)} runs of {c.frames} frames, at most {max(c.switches)} in one",
+            highlight=False,
+        )
+    table = Table(title="Microseconds a frame, median and 90 %", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for heading in ("people", "tracking", "90 %", "smoothing", "90 % "):
+        table.add_column(heading, justify="right")
+    for cost in costs:
+        times = (cost.tracking_us_p50, cost.tracking_us_p90, cost.smoothing_us_p50, cost.smoothing_us_p90)
+        table.add_row(str(cost.persons), *(f"{us:.0f}" for us in times))
+    console.messages().print(table)
 
 
 def _table(cases: list[ParserCase]) -> Table:

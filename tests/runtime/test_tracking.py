@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from edgepose.engines.skeleton import COCO18
+from edgepose.runtime.poses import Poses, no_poses
+from edgepose.runtime.synthetic import SyntheticPeople
+from edgepose.runtime.tracking import LEAST_SIMILARITY, PoseTracker, best_pairs, body_sizes
+
+KEYPOINTS = len(COCO18.keypoints)
+FPS = 30
+
+
+def seen(poses: Poses, rng: np.random.Generator) -> tuple[NDArray[np.intp], Poses]:
+    """What a network makes of them: which people in what order, each keypoint off by 3 pixels, one in 20 missing, one person in 33."""
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] += rng.normal(0, 3, keypoints[..., :2].shape)
+    keypoints[rng.random(keypoints.shape[:2]) < 0.05] = (np.nan, np.nan, 0)
+    found = ((keypoints[..., 2] > 0).sum(1) >= 3) & (rng.random(len(poses)) >= 0.03)
+    order = rng.permutation(np.flatnonzero(found))
+    return order, Poses(keypoints[order], poses.scores[order])
+
+
+def person(x: float, y: float = 100.0) -> Poses:
+    """One, some 60 pixels in size."""
+    keypoints = np.ones((1, KEYPOINTS, 3), np.float32)
+    keypoints[0, :, 0] = x + np.linspace(0, 30, KEYPOINTS)
+    keypoints[0, :, 1] = y + np.linspace(0, 120, KEYPOINTS)
+    return Poses(keypoints, np.ones(1, np.float32))
+
+
+def both(a: Poses, b: Poses) -> Poses:
+    return Poses(np.concatenate([a.keypoints, b.keypoints]), np.concatenate([a.scores, b.scores]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_six_people_who_cross_keep_their_ids(seed: int) -> None:
+    people, tracker, rng = SyntheticPeople(COCO18, 6, seed=seed), PoseTracker(KEYPOINTS), np.random.default_rng(seed)
+    last: dict[int, int] = {}
+    switches = results = 0
+    for frame in range(500):
+        who, poses = seen(people.at(frame / FPS).poses, rng)
+        for one, found in zip(who.tolist(), tracker.update(poses, frame / FPS).tolist(), strict=True):
+            switches += last.setdefault(one, found) != found
+            last[one] = found
+            results += 1
+    assert results > 2000
+    assert switches <= 1
+
+
+def test_the_order_of_people_does_not_matter() -> None:
+    tracker = PoseTracker(KEYPOINTS)
+    assert tracker.update(both(person(0), person(400)), 0).tolist() == [1, 2]
+    assert tracker.update(both(person(405), person(5)), 0.1).tolist() == [2, 1]
+
+
+def test_who_is_hidden_keeps_the_id_and_is_expected_farther_on() -> None:
+    tracker = PoseTracker(KEYPOINTS)
+    for frame in range(60):
+        assert tracker.update(person(4 * frame), frame / FPS).tolist() == [1]
+    for frame in range(60, 72):
+        assert tracker.update(no_poses(KEYPOINTS), frame / FPS).tolist() == []
+    still_here_and_where_it_should_be = both(person(4 * 60 - 40), person(4 * 72))
+    assert tracker.update(still_here_and_where_it_should_be, 72 / FPS).tolist() == [2, 1]
+
+
+def test_who_stays_away_is_forgotten_and_the_id_is_not_given_again() -> None:
+    tracker = PoseTracker(KEYPOINTS, memory_s=1)
+    tracker.update(person(0), 0)
+    assert tracker.update(person(0), 0.9).tolist() == [1]
+    assert tracker.update(person(0), 2.0).tolist() == [2]
+
+
+def test_a_clock_that_stands_or_goes_back_changes_no_id() -> None:
+    tracker = PoseTracker(KEYPOINTS)
+    assert [tracker.update(person(0), time_s).tolist() for time_s in (1, 1, 0.5, 1.1)] == [[1]] * 4
+
+
+def test_people_without_a_common_keypoint_are_not_matched() -> None:
+    upper, lower = person(0), person(0)
+    upper.keypoints[:, 9:] = lower.keypoints[:, :9] = (np.nan, np.nan, 0)
+    tracker = PoseTracker(KEYPOINTS)
+    assert tracker.update(upper, 0).tolist() == [1]
+    assert tracker.update(lower, 0.1).tolist() == [2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=6), st.integers(0, 2**32 - 1))
+def test_ids_are_unique_in_a_frame_whatever_comes(counts: list[int], seed: int) -> None:
+    rng, tracker = np.random.default_rng(seed), PoseTracker(KEYPOINTS)
+    for index, count in enumerate(counts):
+        keypoints = rng.uniform(0, 200, (count, KEYPOINTS, 3)).astype(np.float32)
+        keypoints[rng.random((count, KEYPOINTS)) < 0.5] = (np.nan, np.nan, 0)
+        ids = tracker.update(Poses(keypoints, np.ones(count, np.float32)), index / 10)
+        assert len(set(ids.tolist())) == count and (ids > 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_pairs_are_near_the_best_there_are(tracks: int, persons: int, seed: int) -> None:
+    similarity = np.random.default_rng(seed).random((tracks, persons))
+    rows, columns = best_pairs(similarity)
+    wanted = similarity[linear_sum_assignment(similarity, maximize=True)].sum()
+    assert len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows)
+    assert (similarity[rows, columns] >= LEAST_SIMILARITY).all()
+    assert 0.5 * wanted - tracks * LEAST_SIMILARITY <= similarity[rows, columns].sum() <= wanted + 1e-9
+
+
+def test_two_pairs_are_exchanged_where_that_is_better_in_sum() -> None:
+    rows, columns = best_pairs(np.array([[0.9, 0.8], [0.8, 0.3]]))
+    assert dict(zip(rows.tolist(), columns.tolist(), strict=True)) == {0: 1, 1: 0}
+
+
+def test_a_body_has_a_size_whatever_is_hidden() -> None:
+    xy = np.array([[[0, 0], [30, 120], [np.nan, np.nan]], [[5, 5], [np.nan, np.nan], [np.nan, np.nan]], np.full((3, 2), np.nan)])
+    assert body_sizes(xy).tolist() == [60, 8, 8]
