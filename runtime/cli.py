@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -18,9 +19,9 @@ from edgepose.engines import console
 from edgepose.engines.errors import SinkError
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
-from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.sinks import CocoResultsSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
+from edgepose.runtime.pipeline import Pipeline
+from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
 from edgepose.runtime.sources import Source, open_source
 
 app = typer.Typer(name="pose-run", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -33,64 +34,86 @@ def main() -> None:
 
 @app.command()
 def run(
-    source: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a video")],
+    source: Annotated[str, typer.Argument(help="A picture, a folder of pictures, a video, or test:pattern?people=3&frames=300")],
     bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
     out: Annotated[Path, typer.Option(help="Folder for the drawn pictures or video and the result files")] = Path("poses"),
     device: Annotated[str, typer.Option(help="auto, CPU, GPU, ...")] = "auto",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a keypoint")] = PafParameters().threshold,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures or frames")] = None,
     scores: Annotated[bool, typer.Option("--scores", help="Write each person's score beside them")] = False,
+    track: Annotated[bool, typer.Option("--track", help="Give each person of a video an id that stays")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Calm trembling keypoints of a video; tracks too")] = False,
     overlay: Annotated[bool, typer.Option(help="Draw the people: NAME.jpg, or one .mp4 for a video")] = True,
     openpose: Annotated[bool, typer.Option(help="One OpenPose-style JSON file a frame, in OUT/openpose")] = True,
     coco: Annotated[bool, typer.Option(help="All results as COCO keypoint results, OUT/coco_results.json")] = True,
-    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="All results as JSON Lines, OUT/poses.jsonl")] = False,
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 4,
     build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
 ) -> None:
-    """Finds the people in pictures or a video, draws them and writes their keypoints."""
+    """Finds the people in pictures or a video, draws them and writes their keypoints. Ctrl-C ends it with complete files."""
     frames = open_source(source)
     _check_out(out, source)
     messages = console.messages()
     with ExitStack() as stack:
         engine = open_engine(bundle, device, slots, build=build)
         stack.callback(engine.close)
-        sinks = [
-            stack.enter_context(sink) for sink in _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco)
-        ]
-        estimator = PoseEstimator(engine, PafParameters(threshold=threshold))
-        results = estimator.estimate_all((frame.picture, frame) for frame in islice(frames.frames(), max_frames))
+        made = _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco, jsonl)
+        sinks = [stack.enter_context(sink) for sink in made]
+        video = frames.is_video
+        pipeline = stack.enter_context(
+            Pipeline(engine, [frames], parameters=PafParameters(threshold=threshold), tracked=track and video, smoothed=smooth and video)
+        )
         bar = stack.enter_context(_progress())
         total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
         people = count = 0
         began = time.perf_counter()
-        for frame, poses in bar.track(results, total=total, description=source.name):
-            for sink in sinks:
-                sink.write(frame, poses)
-            if not count:
-                messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
-            people, count = people + len(poses), count + 1
+        with _interruptible(messages):
+            for result in bar.track(islice(pipeline, max_frames), total=total, description=_name(source)):
+                for sink in sinks:
+                    sink.write(result.frame, result.poses)
+                if not count:
+                    messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
+                people, count = people + len(result.poses), count + 1
         took_s = time.perf_counter() - began
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
     messages.print(f"results: {out}", highlight=False)
 
 
-def _check_out(out: Path, source: Path) -> None:
+@contextmanager
+def _interruptible(messages: Console) -> Iterator[None]:
+    """Ctrl-C ends what is inside, and what was written until then is completed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        messages.print("interrupted: completing the files")
+
+
+def _check_out(out: Path, source: str) -> None:
     """Drawn pictures and videos keep their source's name, so they may not go into its folder."""
-    folder = source if source.is_dir() else source.parent
-    if out.resolve() == folder.resolve():
+    path = Path(source)
+    folder = path if path.is_dir() else path.parent
+    if path.exists() and out.resolve() == folder.resolve():
         raise SinkError(f"{out}: results there would overwrite the source: give another --out")
 
 
 def _sinks(
-    out: Path, path: Path, source: Source, skeleton: Skeleton, scores: bool, overlay: bool, openpose: bool, coco: bool
+    out: Path, source: str, frames: Source, skeleton: Skeleton, scores: bool, overlay: bool, openpose: bool, coco: bool, jsonl: bool
 ) -> Iterator[Sink]:
-    if overlay and source.is_video:
-        yield VideoSink(out / f"{path.stem}.mp4", source.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores)
+    if overlay and frames.is_video:
+        yield VideoSink(out / f"{_name(source)}.mp4", frames.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores)
     elif overlay:
         yield PictureSink(out, skeleton, scores=scores)
     if openpose:
         yield OpenPoseJsonSink(out / "openpose", skeleton)
     if coco:
         yield CocoResultsSink(out / "coco_results.json", skeleton)
+    if jsonl:
+        yield JsonLinesSink(out / "poses.jsonl", skeleton)
+
+
+def _name(source: str) -> str:
+    """Of the drawn video: the file's, or a URI's first word."""
+    return Path(source.partition("?")[0].replace(":", "-")).stem
 
 
 class _FramesPerSecond(ProgressColumn):

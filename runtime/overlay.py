@@ -39,8 +39,8 @@ def draw_poses_in_place(picture_bgr: Picture, poses: Poses, skeleton: Skeleton, 
     """Draws over the caller's own `picture_bgr`, uint8 (H, W, 3), C-contiguous and writeable; `poses` are in picture pixels.
 
     The person's right side is warm, the left side cool, what joins them green. Strokes grow with the person and the picture; the best
-    person is drawn last. Limbs from shoulder to ear, which help the parser only, are left out. `scores` writes each person's score above
-    the head. Raises ValueError where poses and skeleton disagree.
+    person is drawn last. Limbs from shoulder to ear, which help the parser only, are left out. Above the head stand the id of a tracked
+    person and, with `scores`, the score. Raises ValueError where poses and skeleton disagree.
     """
     if poses.keypoints.shape[1:] != (len(skeleton.keypoints), 3):
         raise ValueError(f"poses of shape {poses.keypoints.shape} for a skeleton of {len(skeleton.keypoints)} keypoints")
@@ -49,8 +49,9 @@ def draw_poses_in_place(picture_bgr: Picture, poses: Poses, skeleton: Skeleton, 
     xy = _within_reach(poses.keypoints[..., :2].astype(np.float64), picture_bgr)
     for person in worst_first:
         _draw_person(picture_bgr, xy[person], drawable[person], skeleton)
-    for person in worst_first if scores else []:
-        _draw_score(picture_bgr, xy[person][drawable[person]], float(poses.scores[person]))
+    for person in worst_first:
+        if label := _label(poses, person, scores):
+            _draw_label(picture_bgr, xy[person][drawable[person]], label)
 
 
 def _within_reach(xy_px: NDArray[np.float64], picture: Picture) -> NDArray[np.float64]:
@@ -98,11 +99,16 @@ def _fixed_point(xy_px: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.round((xy_px - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
 
-def _draw_score(picture: Picture, xy_px: NDArray[np.float64], score: float) -> None:
+def _label(poses: Poses, person: int, scores: bool) -> str:
+    parts = [str(poses.ids[person])] if poses.ids is not None else []
+    return " ".join([*parts, f"{float(poses.scores[person]):.2f}"] if scores else parts)
+
+
+def _draw_label(picture: Picture, xy_px: NDArray[np.float64], text: str) -> None:
     """In white on the outline's colour, above the person's highest keypoint and inside the picture."""
     height, width = picture.shape[:2]
     scale = max(0.32, math.hypot(height, width) / 2600)
-    text, thickness = f"{score:.2f}", max(1, round(2 * scale))
+    thickness = max(1, round(2 * scale))
     (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     pad = max(2, h // 3)
     middle, top = xy_px[xy_px[:, 1].argmin()]

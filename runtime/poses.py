@@ -13,11 +13,13 @@ class Poses:
     """`keypoints` is float32 (persons, keypoints, 3): x, y and confidence; a keypoint that was not found is (NaN, NaN, 0).
 
     x and y are in whatever frame the function that made them states (map cells, network input or picture pixels), under the
-    convention of `edgepose.engines.contract`. `scores` is float32 (persons,), best first.
+    convention of `edgepose.engines.contract`. `scores` is float32 (persons,), best first. `ids` (persons,) say who is who from frame to
+    frame, counted from 1, where people are tracked.
     """
 
     keypoints: NDArray[np.float32]
     scores: NDArray[np.float32]
+    ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -29,7 +31,7 @@ class Poses:
 
     def moved(self, xy: NDArray[np.float64]) -> Poses:
         """The same people with the positions `xy` (persons, keypoints, 2), in another frame."""
-        return Poses(np.concatenate([xy.astype(np.float32), self.keypoints[..., 2:]], -1), self.scores)
+        return Poses(np.concatenate([xy.astype(np.float32), self.keypoints[..., 2:]], -1), self.scores, self.ids)
 
 
 def no_poses(keypoints: int) -> Poses:

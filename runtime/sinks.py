@@ -97,7 +97,8 @@ class OpenPoseJsonSink(Sink):
     def write(self, frame: Frame, poses: Poses) -> None:
         _check_keypoints(poses, self._skeleton)
         found = np.where(poses.present[..., None], poses.keypoints, 0)
-        people = [_openpose_person(keypoints) for keypoints in found]
+        ids = [-1] * len(poses) if poses.ids is None else poses.ids.tolist()
+        people = [_openpose_person(keypoints, person) for keypoints, person in zip(found, ids, strict=True)]
         text = json.dumps({"version": 1.3, "people": people}, separators=(",", ":"))
         _write_complete(self._folder / f"{frame.name}_keypoints.json", text.encode())
 
@@ -133,6 +134,46 @@ class CocoResultsSink(Sink):
                 self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
             finally:
                 self._file.close()
+
+    def discard(self) -> None:
+        self._open = False
+        _drop(self._path, self._file)
+
+
+class JsonLinesSink(Sink):
+    """One JSON object a line and frame: name, index, time_s, and people with id (null where not tracked), score and keypoints.
+
+    `keypoints` are [x, y, confidence] in the network's order, in picture pixels of our convention, null where absent. Each line is written
+    out as it comes, so that another program can follow; the file gets its name at the end.
+    """
+
+    def __init__(self, path: Path, skeleton: Skeleton) -> None:
+        _make_folder(path.parent)
+        self._path, self._skeleton, self._open = path, skeleton, True
+        with _told(path):
+            self._file = _hidden(path).open("w", encoding="utf-8", buffering=1)
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        _check_keypoints(poses, self._skeleton)
+        ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
+        people = [
+            {
+                "id": person,
+                "score": round(float(score), 6),
+                "keypoints": [[round(n, 4) for n in k] if k[2] > 0 else None for k in keypoints],
+            }
+            for person, score, keypoints in zip(ids, poses.scores, poses.keypoints.tolist(), strict=True)
+        ]
+        line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people}
+        with _told(self._path):
+            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        with _completed(self._path):
+            self._file.close()
 
     def discard(self) -> None:
         self._open = False
@@ -238,10 +279,10 @@ def _encoded(path: Path, picture: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _openpose_person(keypoints: NDArray[np.float32]) -> dict[str, list[float]]:
-    """`keypoints` (K, 3) with zeros where absent."""
+def _openpose_person(keypoints: NDArray[np.float32], person: int) -> dict[str, list[float]]:
+    """`keypoints` (K, 3) with zeros where absent; `person` is -1 where people are not tracked."""
     flat = [round(float(value), 4) for value in keypoints.reshape(-1)]
-    return {"person_id": [-1], "pose_keypoints_2d": flat, **{name: [] for name in _ABSENT_IN_OPENPOSE}}
+    return {"person_id": [person], "pose_keypoints_2d": flat, **{name: [] for name in _ABSENT_IN_OPENPOSE}}
 
 
 def _coco_result(image_id: int, keypoints: NDArray[np.float32], score: float) -> dict[str, object]:

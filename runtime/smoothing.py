@@ -38,8 +38,11 @@ class PoseSmoother:
         self._speed: Floats = np.empty((0, keypoints, 2))
         self._seen_s: Floats = np.empty(0)
 
-    def update(self, poses: Poses, ids: NDArray[np.int64], time_s: float) -> Poses:
-        """The same people, in the same frame of coordinates; keypoints that are absent stay so. `time_s` is the frame's."""
+    def update(self, poses: Poses, time_s: float) -> Poses:
+        """The same people, who have ids, in the same frame of coordinates; absent keypoints stay so. `time_s` is the frame's."""
+        ids = poses.ids
+        if ids is None:
+            raise ValueError("people without ids: track them first")
         measured = poses.keypoints[..., :2].astype(np.float64)
         recent = time_s - self._seen_s <= self._memory_s
         same = (self._ids[:, None] == ids) & recent[:, None]

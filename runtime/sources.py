@@ -6,12 +6,13 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count as counting
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter_ns
 from typing import Protocol
+from urllib.parse import parse_qsl
 
 import av
 import cv2
@@ -39,13 +40,15 @@ class Frame:
 
     `picture` is uint8 (H, W, 3), BGR, C-contiguous, upright; nobody else holds it. `name` is stable, unique within its source and fit for
     a file name: a picture's stem (its whole file name where two share a stem), or `VIDEO_000000000012`. `time_s` is a video frame's
-    presentation time since the start of its stream, None for pictures and where the file does not say.
+    presentation time since the start of its stream, None for pictures and where the file does not say. `captured_ns` is when the picture
+    was there, by `perf_counter_ns`.
     """
 
     picture: NDArray[np.uint8]
     name: str
     index: int
     time_s: float | None
+    captured_ns: int = field(default_factory=perf_counter_ns)
 
 
 class Source(Protocol):
@@ -140,12 +143,15 @@ class RecordedSource:
                     return
 
 
-def open_source(path: Path) -> Source:
+def open_source(place: Path | str) -> Source:
     """A picture file, a folder of pictures (not its subfolders, hidden files skipped, natural order) or a video file, by its suffix.
 
-    Raises SourceError for what is missing, of unknown kind, an empty folder, or a video that FFmpeg cannot open; pictures are not looked
-    into before `frames` reaches them.
+    `test:pattern?...` is a camera that sees synthetic people, see `synthetic.Pattern`. Raises SourceError for what is missing, of unknown
+    kind, an empty folder, or a video that FFmpeg cannot open; pictures are not looked into before `frames` reaches them.
     """
+    if str(place).startswith("test:"):
+        return _pattern(str(place))
+    path = Path(place)
     if path.is_dir():
         return PictureSource(_pictures_in(path))
     if not path.exists():
@@ -157,6 +163,15 @@ def open_source(path: Path) -> Source:
         return _video_from_file(path)
     known = " ".join(s[1:] for s in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
     raise SourceError(f"{path}: suffix {suffix!r} is unknown: wanted a folder of pictures, or a file with one of {known}")
+
+
+def _pattern(uri: str) -> Source:
+    from edgepose.runtime.synthetic import Pattern, SyntheticSource  # which draws frames, and so imports this file
+
+    what, _, settings = uri.partition("?")
+    if what != "test:pattern":
+        raise SourceError(f"{uri}: wanted test:pattern?KEY=VALUE&...")
+    return SyntheticSource(Pattern.parse(dict(parse_qsl(settings, keep_blank_values=True)), uri))
 
 
 def picture_from_file(path: Path) -> NDArray[np.uint8]:

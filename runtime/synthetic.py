@@ -6,14 +6,21 @@ keypoints of those behind. Nothing is random but what the seed draws at the begi
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from edgepose.engines.skeleton import Skeleton
+from edgepose.engines.record import Record
+from edgepose.engines.skeleton import COCO18, Skeleton
 from edgepose.runtime.poses import Poses
+from edgepose.runtime.sources import Frame
 
 Picture = NDArray[np.uint8]
 _SWING = 0.45
@@ -45,6 +52,49 @@ class Truth:
 
     ids: NDArray[np.int64]
     poses: Poses
+
+
+class Pattern(Record):
+    """What `test:pattern?KEY=VALUE&...` may say. `pace` "live" gives frames when they are due, as a camera does; "free" at once."""
+
+    people: int = Field(default=3, ge=0)
+    width: int = Field(default=1280, ge=16)
+    height: int = Field(default=720, ge=16)
+    fps: float = Field(default=30.0, gt=0)
+    frames: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    pace: Literal["live", "free"] = "live"
+
+
+class SyntheticSource:
+    """A camera that sees synthetic people; `people.at(frame.time_s)` is the truth about a frame."""
+
+    def __init__(self, pattern: Pattern, skeleton: Skeleton = COCO18) -> None:
+        self._pattern = pattern
+        self.people = SyntheticPeople(skeleton, pattern.people, (pattern.width, pattern.height), pattern.seed)
+
+    @property
+    def count(self) -> int | None:
+        return self._pattern.frames
+
+    @property
+    def is_video(self) -> bool:
+        return True
+
+    @property
+    def fps(self) -> Fraction:
+        return Fraction(self._pattern.fps).limit_denominator(1001)
+
+    def frames(self) -> Iterator[Frame]:
+        """Under "live" a frame that is asked for too late comes at once, and the next when it is due: none is left out."""
+        began, index = time.monotonic(), 0
+        while self._pattern.frames is None or index < self._pattern.frames:
+            time_s = index / self._pattern.fps
+            picture = self.people.picture(time_s)
+            if self._pattern.pace == "live":
+                time.sleep(max(0.0, began + time_s - time.monotonic()))
+            yield Frame(picture, f"pattern_{index:012d}", index, time_s)
+            index += 1
 
 
 class SyntheticPeople:

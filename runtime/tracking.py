@@ -34,7 +34,7 @@ class PoseTracker:
     """Gives each person an id, counted from 1, that stays with it. For one camera, frames in order of time.
 
     A person unseen for `memory_s` is forgotten. `match` makes pairs from similarities (tracks, persons) in 0-1: with `best_pairs` those who
-    cross exchange their ids as rarely as with the Hungarian method, see docs/tracking.md.
+    cross exchange their ids as rarely as with the Hungarian method, see docs/pipeline.md.
     """
 
     def __init__(self, keypoints: int, memory_s: float = 1.0, match: Callable[[Floats], tuple[Indices, Indices]] | None = None) -> None:
@@ -107,6 +107,9 @@ def _median(moved: Floats) -> Floats:
 
 def best_pairs(similarity: Floats) -> tuple[Indices, Indices]:
     """(rows, columns) of the pairs, none twice: the most similar first, then any two that are more similar exchanged, in sum, exchange."""
+    rows, columns = _everyones_best(similarity)
+    if len(set(columns.tolist())) == len(columns):
+        return rows, columns
     rows, columns = _best_first(similarity)
     while len(rows) > 1:
         crossed = similarity[rows[:, None], columns]
@@ -120,9 +123,15 @@ def best_pairs(similarity: Floats) -> tuple[Indices, Indices]:
     return rows[near], columns[near]
 
 
+def _everyones_best(similarity: Floats) -> tuple[Indices, Indices]:
+    """(rows, columns): each row's best column, which may be another's too."""
+    columns = similarity.argmax(1)
+    rows = np.flatnonzero(similarity[np.arange(len(columns)), columns] >= LEAST_SIMILARITY)
+    return rows, columns[rows]
+
+
 def _best_first(similarity: Floats) -> tuple[Indices, Indices]:
-    width = similarity.shape[1]
-    flat = similarity.ravel()
+    most, width, flat = min(similarity.shape), similarity.shape[1], similarity.ravel()
     rows: dict[int, int] = {}
     taken: set[int] = set()
     for place in np.argsort(-flat, kind="stable")[: np.count_nonzero(flat >= LEAST_SIMILARITY)].tolist():
@@ -130,4 +139,6 @@ def _best_first(similarity: Floats) -> tuple[Indices, Indices]:
         if row not in rows and column not in taken:
             rows[row] = column
             taken.add(column)
+            if len(rows) == most:
+                break
     return np.array(list(rows), np.intp), np.array(list(rows.values()), np.intp)

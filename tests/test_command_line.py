@@ -118,6 +118,16 @@ def test_pictures_give_drawings_and_both_result_files(call: Call, bundle: Path, 
     assert isinstance(json.loads((tmp_path / "out" / "coco_results.json").read_text()), list)
 
 
+def test_a_camera_of_synthetic_people_is_tracked_into_a_video_and_json_lines(call: Call, bundle: Path, tmp_path: Path) -> None:
+    camera = "test:pattern?width=96&height=64&frames=20&pace=free"
+    done = call("pose-run", camera, "--bundle", bundle, "--out", tmp_path, "--max-frames", 3, "--smooth", "--jsonl", "--no-openpose")
+    assert done.status == 0, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"test-pattern.mp4", "coco_results.json", "poses.jsonl"}
+    lines = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == [0, 1, 2]
+    assert all(isinstance(person["id"], int) for line in lines for person in line["people"])
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("text.jpg", b"not a picture"), ("empty.jpg", b""), ("text.mp4", b"not a video"), ("empty.mp4", b"")]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,14 @@ def test_a_score_stays_inside_the_picture(xy: tuple[float, float]) -> None:
     rows, columns = np.flatnonzero(written.any(1)), np.flatnonzero(written.any(0))
     assert np.ptp(columns) > 15
     assert np.ptp(rows) > 8
+
+
+def test_the_id_of_a_tracked_person_is_drawn_with_and_without_the_score() -> None:
+    plain = _poses(nose=(80.0, 100.0))
+    tracked = replace(plain, ids=np.array([12]))
+    pictures = [draw_poses(_ground(), poses, COCO18, scores=scores) for poses in (plain, tracked) for scores in (False, True)]
+    widths = [np.ptp(np.flatnonzero((picture[:95] != 127).any(-1).any(0))) if (picture[:80] != 127).any() else 0 for picture in pictures]
+    assert widths[0] == 0 < widths[2] < widths[1] < widths[3]
 
 
 def test_a_tiny_picture_can_be_drawn_on() -> None:

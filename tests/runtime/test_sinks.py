@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgepose.engines.skeleton import BUILT_IN_SKELETONS, COCO18, MPII15, TRT_PO
 from edgepose.runtime.coco import COCO17_KEYPOINTS, coco17_from
 from edgepose.runtime.overlay import draw_poses
 from edgepose.runtime.poses import Poses, no_poses
-from edgepose.runtime.sinks import CocoResultsSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
+from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
 from edgepose.runtime.sources import Frame, open_source
 
 NOBODY = no_poses(18)
@@ -31,6 +32,7 @@ SINKS = {
     "pictures": lambda folder: PictureSink(folder, COCO18),
     "openpose": lambda folder: OpenPoseJsonSink(folder, COCO18),
     "coco": lambda folder: CocoResultsSink(folder / "results.json", COCO18),
+    "jsonl": lambda folder: JsonLinesSink(folder / "poses.jsonl", COCO18),
     "video": lambda folder: VideoSink(folder / "out.mp4", 25, COCO18),
 }
 every_sink = pytest.mark.parametrize("make", SINKS.values(), ids=SINKS.keys())
@@ -109,6 +111,27 @@ def test_openpose_json_has_openpose_keys_and_zeros_for_what_is_absent(tmp_path: 
     keypoints = np.reshape(data["people"][1]["pose_keypoints_2d"], (18, 3))
     np.testing.assert_allclose(keypoints[3], [13.5, 6.5, 0.5])
     np.testing.assert_array_equal(keypoints[4], 0)
+
+
+def test_ids_of_tracked_people_are_written(tmp_path: Path) -> None:
+    tracked = replace(_everybody(COCO18), ids=np.array([7, 3]))
+    with OpenPoseJsonSink(tmp_path, COCO18) as openpose, JsonLinesSink(tmp_path / "poses.jsonl", COCO18) as lines:
+        openpose.write(_frame("a"), tracked)
+        lines.write(_frame("a"), tracked)
+    assert [p["person_id"] for p in json.loads((tmp_path / "a_keypoints.json").read_text())["people"]] == [[7], [3]]
+    assert [p["id"] for p in json.loads((tmp_path / "poses.jsonl").read_text())["people"]] == [7, 3]
+
+
+def test_json_lines_have_a_line_a_frame(tmp_path: Path) -> None:
+    with JsonLinesSink(tmp_path / "poses.jsonl", COCO18) as sink:
+        sink.write(_frame("a", 0, time_s=0.5), _without(_everybody(COCO18), 4))
+        sink.write(_frame("b", 1), NOBODY)
+    first, second = (json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines())
+    assert second == {"name": "b", "index": 1, "time_s": None, "people": []}
+    assert (first["name"], first["index"], first["time_s"]) == ("a", 0, 0.5)
+    assert first["people"][1]["keypoints"][3] == [13.5, 6.5, 0.5]
+    assert first["people"][1]["keypoints"][4] is None
+    assert first["people"][0] | {"keypoints": []} == {"id": None, "score": 0.9, "keypoints": []}
 
 
 def test_openpose_json_of_nobody_is_a_file_too(tmp_path: Path) -> None:
@@ -282,25 +305,25 @@ def test_an_unknown_picture_suffix_is_refused(tmp_path: Path) -> None:
         PictureSink(tmp_path, COCO18, suffix=".gif")
 
 
-@pytest.mark.parametrize("kind", ["coco", "video"])
+@pytest.mark.parametrize("kind", ["coco", "jsonl", "video"])
 def test_an_output_appears_only_when_it_is_complete(tmp_path: Path, kind: str) -> None:
     with SINKS[kind](tmp_path) as sink:
         sink.write(_frame(), _everybody(COCO18))
         assert [p.name[0] for p in tmp_path.iterdir()] == ["."]
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json" if kind == "coco" else "out.mp4"]
+    assert [p.name for p in tmp_path.iterdir()] == [{"coco": "results.json", "jsonl": "poses.jsonl", "video": "out.mp4"}[kind]]
     sink.close()
     sink.discard()
     assert len(list(tmp_path.iterdir())) == 1, "closing twice, and discarding what is complete, do nothing"
 
 
-@pytest.mark.parametrize("kind", ["coco", "video"])
+@pytest.mark.parametrize("kind", ["coco", "jsonl", "video"])
 def test_an_exception_leaves_nothing_half_written(tmp_path: Path, kind: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         _write_until(SINKS[kind](tmp_path), KeyboardInterrupt())
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["coco", "video"])
+@pytest.mark.parametrize("kind", ["coco", "jsonl", "video"])
 def test_an_earlier_output_stands_until_the_new_one_is_complete(tmp_path: Path, kind: str) -> None:
     for _ in range(2):
         with SINKS[kind](tmp_path) as sink:
@@ -336,7 +359,7 @@ def test_a_full_disk_is_an_error_in_one_line_and_leaves_nothing(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["coco", "openpose"])
+@pytest.mark.parametrize("kind", ["coco", "openpose", "jsonl"])
 def test_poses_of_another_skeleton_are_a_mistake_of_the_caller(tmp_path: Path, kind: str) -> None:
     with SINKS[kind](tmp_path) as sink, pytest.raises(ValueError, match="skeleton of 18 keypoints"):
         sink.write(_frame(), no_poses(15))

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from edgepose.runtime.poses import Poses, no_poses
@@ -16,16 +17,16 @@ BODY = np.array([[0, 0], [SIZE, SIZE], [60, 90], [150, 40]], np.float64)
 WRIST = 3
 
 
-def poses(xy: NDArray[np.float64]) -> Poses:
+def poses(xy: NDArray[np.float64], person: int = 1) -> Poses:
     """One person; keypoints at NaN are hidden."""
     confidence = np.isfinite(xy[..., :1])
-    return Poses(np.concatenate([xy, confidence], -1, dtype=np.float32)[None], np.ones(1, np.float32))
+    return Poses(np.concatenate([xy, confidence], -1, dtype=np.float32)[None], np.ones(1, np.float32), np.array([person]))
 
 
 def smoothed(track: NDArray[np.float64], parameters: OneEuro | None = None) -> NDArray[np.float64]:
     """(frames, keypoints, 2) of one person."""
     smoother = PoseSmoother(track.shape[1], parameters)
-    found = [smoother.update(poses(xy), np.array([1]), frame / FPS).keypoints[0, :, :2] for frame, xy in enumerate(track)]
+    found = [smoother.update(poses(xy), frame / FPS).keypoints[0, :, :2] for frame, xy in enumerate(track)]
     return np.array(found, np.float64)
 
 
@@ -102,22 +103,27 @@ def test_hidden_keypoints_stay_hidden_and_start_anew() -> None:
 
 def test_each_person_has_a_filter_and_a_new_one_starts_anew() -> None:
     smoother, here, there = PoseSmoother(len(BODY)), poses(BODY), poses(BODY + 300)
-    pair = Poses(np.concatenate([here.keypoints, there.keypoints]), np.ones(2, np.float32))
-    turned = Poses(pair.keypoints[::-1], pair.scores)
-    smoother.update(pair, np.array([1, 2]), 0)
-    np.testing.assert_array_equal(smoother.update(turned, np.array([2, 1]), 0.1).keypoints, turned.keypoints)
-    np.testing.assert_array_equal(smoother.update(here, np.array([3]), 0.2).keypoints, here.keypoints)
+    pair = Poses(np.concatenate([here.keypoints, there.keypoints]), np.ones(2, np.float32), np.array([1, 2]))
+    turned = Poses(pair.keypoints[::-1], pair.scores, np.array([2, 1]))
+    smoother.update(pair, 0)
+    np.testing.assert_array_equal(smoother.update(turned, 0.1).keypoints, turned.keypoints)
+    np.testing.assert_array_equal(smoother.update(poses(BODY, 3), 0.2).keypoints, here.keypoints)
 
 
 def test_who_was_away_for_long_starts_anew() -> None:
     smoother = PoseSmoother(len(BODY), memory_s=1)
-    smoother.update(poses(BODY), np.array([1]), 0)
-    assert len(smoother.update(no_poses(len(BODY)), np.empty(0, np.int64), 0.5)) == 0
-    np.testing.assert_array_equal(smoother.update(poses(BODY + 50), np.array([1]), 2).keypoints[0, :, :2], BODY + 50)
+    smoother.update(poses(BODY), 0)
+    assert len(smoother.update(replace(no_poses(len(BODY)), ids=np.empty(0, np.int64)), 0.5)) == 0
+    np.testing.assert_array_equal(smoother.update(poses(BODY + 50), 2).keypoints[0, :, :2], BODY + 50)
 
 
 def test_a_clock_that_stands_changes_nothing() -> None:
     smoother = PoseSmoother(len(BODY))
-    smoother.update(poses(BODY), np.array([1]), 1)
+    smoother.update(poses(BODY), 1)
     for time_s in (1, 0.5):
-        np.testing.assert_array_equal(smoother.update(poses(BODY + 50), np.array([1]), time_s).keypoints[0, :, :2], BODY)
+        np.testing.assert_array_equal(smoother.update(poses(BODY + 50), time_s).keypoints[0, :, :2], BODY)
+
+
+def test_people_without_ids_are_refused() -> None:
+    with pytest.raises(ValueError, match="track them first"):
+        PoseSmoother(len(BODY)).update(replace(poses(BODY), ids=None), 0)

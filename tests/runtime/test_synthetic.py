@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import time
+from itertools import islice
+
 import cv2
 import numpy as np
 import pytest
 
+from edgepose.engines.errors import ConfigError, SourceError
 from edgepose.engines.skeleton import BUILT_IN_SKELETONS, COCO18, Skeleton
-from edgepose.runtime.synthetic import SyntheticPeople
+from edgepose.runtime.sources import open_source
+from edgepose.runtime.synthetic import Pattern, SyntheticPeople, SyntheticSource
 
 SIZE_WH = (640, 360)
 
@@ -48,3 +53,32 @@ def test_people_walk_and_move_their_arms() -> None:
     walked, waved = (after - before)[neck, :2], (after - before)[wrist, :2]
     assert abs(walked[0]) > 2
     assert np.linalg.norm(waved - walked) > 2
+
+
+def test_a_uri_opens_a_camera_that_sees_them() -> None:
+    source = open_source("test:pattern?people=2&width=640&height=360&fps=10&frames=4&seed=5&pace=free")
+    frames = list(source.frames())
+    assert source.is_video and source.count == 4 and source.fps == 10
+    assert [frame.time_s for frame in frames] == [0, 0.1, 0.2, 0.3]
+    np.testing.assert_array_equal(frames[3].picture, SyntheticPeople(COCO18, 2, SIZE_WH, 5).picture(0.3))
+
+
+def test_a_live_camera_gives_no_frame_before_it_is_due() -> None:
+    source = SyntheticSource(Pattern(people=0, width=64, height=48, fps=50))
+    began = time.perf_counter_ns()
+    for frame in islice(source.frames(), 5):
+        assert frame.time_s is not None
+        assert frame.captured_ns - began >= 1e9 * frame.time_s - 2e6  # another clock may differ a little
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "says"),
+    [
+        ("test:pattern?poeple=3", ConfigError, "did you mean 'people'"),
+        ("test:pattern?fps=0", ConfigError, "fps"),
+        ("test:card", SourceError, "wanted test:pattern"),
+    ],
+)
+def test_a_wrong_uri_is_refused(uri: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        open_source(uri)
