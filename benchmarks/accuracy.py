@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,13 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AccuracyReport:
-    """COCO accuracy of a bundle as it really ran."""
+    """COCO accuracy of a bundle as it really ran; `lost` is the first bundle's AP less its own, `lost_error` the standard error of that."""
 
     bundle: str
     execution: str
     input_hw: tuple[int, int]
     parameters: dict[str, object]
     accuracy: CocoAccuracy
+    lost: float
+    lost_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,29 @@ class AgreementReport:
     extra: int
 
 
-def coco_accuracy(bundle: Path, labels: CocoLabels, parameters: PafParameters, device: str = "auto") -> AccuracyReport:
-    """Runs the bundle on the labelled pictures."""
-    engine = open_engine(bundle, device, 2)
-    try:
-        poses = dict(found(engine, parameters, ((path, image) for image, path in labels.pictures.items())))
-        contract = engine.contract
-        accuracy = labels.accuracy(poses, contract.skeleton)
+def coco_accuracy(
+    bundles: Sequence[Path], labels: CocoLabels, parameters: PafParameters, device: str = "auto", tick: Callable[[], object] = lambda: None
+) -> list[AccuracyReport]:
+    """Runs the bundles on the labelled pictures; `tick` after each picture."""
+    reports: list[AccuracyReport] = []
+    first = np.zeros(0)
+    for bundle in bundles:
+        engine = open_engine(bundle, device, 2)
+        try:
+            poses = {}
+            for image, people in found(engine, parameters, ((path, image) for image, path in labels.pictures.items())):
+                poses[image] = people
+                tick()
+            contract, execution = engine.contract, str(engine.execution)
+        finally:
+            engine.close()
+        accuracy, resampled = labels.accuracy(poses, contract.skeleton), labels.resampled_ap(poses, contract.skeleton)
+        first = first if reports else resampled
+        lost = reports[0].accuracy.ap - accuracy.ap if reports else 0.0
+        error = float(np.std(first - resampled, ddof=1))
         size = contract.input.height, contract.input.width
-        return AccuracyReport(bundle.name, str(engine.execution), size, parameters.model_dump(), accuracy)
-    finally:
-        engine.close()
+        reports.append(AccuracyReport(bundle.name, execution, size, parameters.model_dump(), accuracy, lost, error))
+    return reports
 
 
 def bundle_agreement(

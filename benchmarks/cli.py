@@ -41,28 +41,38 @@ def main() -> None:
 
 @app.command()
 def accuracy(
-    bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
+    bundles: Annotated[list[Path], typer.Option("--bundle", help="A bundle made by pose-export; others are compared with the first")],
     coco: Annotated[Path, typer.Option(help="COCO keypoint annotations (person_keypoints JSON)")],
     images: Annotated[Path, typer.Option(help="The folder of their pictures")],
     device: Device = "auto",
     parser: ParserOption = None,
     json_: Json = False,
 ) -> None:
-    """COCO keypoint AP of a bundle on labelled pictures."""
+    """COCO keypoint AP of bundles on labelled pictures, and what each loses against the first."""
     parameters = _parameters(parser)
     labels = CocoLabels(coco, images)
-    report = coco_accuracy(bundle, labels, parameters, device)
+    with console.progress() as bar:
+        task = bar.add_task("pictures", total=len(bundles) * len(labels.pictures))
+        reports = coco_accuracy(bundles, labels, parameters, device, lambda: bar.advance(task))
     if json_:
-        typer.echo(json.dumps(asdict(report), indent=1))
+        typer.echo(json.dumps({"environment": environment(), "reports": [asdict(report) for report in reports]}, indent=1))
         return
-    a = report.accuracy
+    first = reports[0].accuracy
     table = Table(
-        title=f"{report.bundle}: {a.pictures} pictures, {a.persons} people", title_justify="left", box=SIMPLE_HEAD, show_edge=False
+        title=f"{first.pictures} pictures, {first.persons} people; AP lost ± standard error",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
     )
-    for heading in ("AP", "AP50", "AP75", "APM", "APL", "AR", "found"):
-        table.add_column(heading, justify="right")
-    table.add_row(*(f"{v:.3f}" for v in (a.ap, a.ap50, a.ap75, a.ap_medium, a.ap_large, a.ar)), str(a.found))
-    console.messages().print(table, report.execution, highlight=False)
+    for heading in ("bundle", "AP", "lost", "AP50", "AP75", "APM", "APL", "AR", "found"):
+        table.add_column(heading, justify="left" if heading == "bundle" else "right")
+    for report in reports:
+        a = report.accuracy
+        figures = [f"{v:.3f}" for v in (a.ap50, a.ap75, a.ap_medium, a.ap_large, a.ar)]
+        lost = f"{report.lost:.4f} ± {report.lost_error:.4f}" if report is not reports[0] else ""
+        table.add_row(report.bundle, f"{a.ap:.4f}", lost, *figures, str(a.found))
+    console.messages().print(table, *(f"{report.bundle}: {report.execution}" for report in reports), sep="\n", highlight=False)
 
 
 @app.command("agreement")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgepose.engines.errors import BackendUnavailable, ConfigError
 from edgepose.engines.record import read_json
 from edgepose.engines.skeleton import Skeleton
@@ -54,6 +57,32 @@ class CocoLabels:
 
     def accuracy(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> CocoAccuracy:
         """Accuracy on the pictures that `poses` names (image id -> people in picture pixels); keypoints are matched by name."""
+        persons = sum(1 for a in self._coco.loadAnns(self._coco.getAnnIds(imgIds=list(poses))) if a["num_keypoints"])
+        found = sum(map(len, poses.values()))
+        if not found:  # pycocotools refuses an empty list
+            return CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        evaluation = self._evaluated(poses, skeleton)
+        _quiet(evaluation.accumulate)
+        _quiet(evaluation.summarize)
+        ap, ap50, ap75, medium, large, ar = (float(value) for value in evaluation.stats[:6])
+        return CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar)
+
+    def resampled_ap(self, poses: Mapping[int, Poses], skeleton: Skeleton, samples: int = 100) -> NDArray[np.float64]:
+        """(samples,) AP on as many pictures drawn from these with replacement; which, depends on their number alone.
+
+        The standard deviation of two engines' difference is the standard error of what one loses against the other: the paired bootstrap
+        (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993).
+        """
+        if not any(map(len, poses.values())):
+            return np.zeros(samples)
+        evaluation = self._evaluated(poses, skeleton)
+        count, size = len(poses), range(len(evaluation.params.areaRng))
+        of_picture = np.array(evaluation.evalImgs, object).reshape(len(size), count)
+        draw = np.random.default_rng(0).integers(0, count, (samples, count))
+        return np.array([_average_precision(evaluation, of_picture[:, drawn]) for drawn in draw])
+
+    def _evaluated(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
+        """pycocotools' matches of people and labels."""
         from pycocotools.cocoeval import COCOeval
 
         results = [
@@ -61,15 +90,18 @@ class CocoLabels:
             for image, people in poses.items()
             for keypoints, score in zip(_marked(people, skeleton), people.scores, strict=True)
         ]
-        persons = sum(1 for a in self._coco.loadAnns(self._coco.getAnnIds(imgIds=list(poses))) if a["num_keypoints"])
-        if not results:  # pycocotools refuses an empty list
-            return CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         evaluation = _quiet(lambda: COCOeval(self._coco, self._coco.loadRes(results), "keypoints"))
         evaluation.params.imgIds = list(poses)
-        for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
-            _quiet(step)
-        ap, ap50, ap75, medium, large, ar = (float(value) for value in evaluation.stats[:6])
-        return CocoAccuracy(len(poses), persons, len(results), ap, ap50, ap75, medium, large, ar)
+        _quiet(evaluation.evaluate)
+        return evaluation
+
+
+def _average_precision(evaluation: Any, matches: NDArray[np.object_]) -> float:
+    """AP of people of all sizes, from (sizes, pictures) matches."""
+    evaluation.evalImgs = matches.ravel().tolist()
+    _quiet(evaluation.accumulate)
+    precision = evaluation.eval["precision"][..., 0, -1]
+    return float(precision[precision > -1].mean()) if (precision > -1).any() else 0.0
 
 
 def _marked(poses: Poses, skeleton: Skeleton) -> Any:

@@ -22,7 +22,8 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`oks` is the mean over the people of the reference, a missed one counting 0; `ap_drop` is reference minus engine, in AP."""
+    """`oks` is the mean over the people of the reference, a missed one counting 0; `ap_drop` is reference minus engine, in AP, and
+    `ap_drop_error` its standard error: what other pictures would have made of it."""
 
     pictures: int
     persons: int
@@ -31,11 +32,12 @@ class Verdict:
     extra: int
     ap: float | None
     ap_drop: float | None
+    ap_drop_error: float | None
     holds: bool
 
     def __str__(self) -> str:
         people = f"OKS {self.oks:.4f} over {self.persons} people, {self.missed} missed, {self.extra} extra"
-        return people if self.ap is None else f"AP {self.ap:.4f} (lost {self.ap_drop:.4f}), {people}"
+        return people if self.ap is None else f"AP {self.ap:.4f} (lost {self.ap_drop:.4f} ± {self.ap_drop_error:.4f}), {people}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Judge:
         self._wanted = self.poses(reference)
         self.accuracy = self._accuracy(self._wanted)
         """COCO accuracy of the reference, where there are labels."""
+        self._resampled = self._resampled_ap(self._wanted)
 
     @property
     def persons(self) -> int:
@@ -78,7 +81,8 @@ class Judge:
         accuracy = self._accuracy(found)
         drop = self.accuracy.ap - accuracy.ap if self.accuracy and accuracy else None
         ap = accuracy.ap if accuracy else None
-        return Verdict(len(found), len(agreed.oks), oks, agreed.missed, agreed.extra, ap, drop, self.gate.holds(oks, drop))
+        error = float(np.std(self._resampled - self._resampled_ap(found), ddof=1)) if self._labels else None
+        return Verdict(len(found), len(agreed.oks), oks, agreed.missed, agreed.extra, ap, drop, error, self.gate.holds(oks, drop))
 
     def worst(self, engine: Engine, count: int) -> list[tuple[Picture, Poses, Poses, float]]:
         """(picture, its people by the reference, by the engine, OKS) of the pictures that agree least, worst first."""
@@ -104,3 +108,6 @@ class Judge:
 
     def _accuracy(self, poses: dict[int, Poses]) -> CocoAccuracy | None:
         return self._labels.accuracy(poses, self._skeleton) if self._labels else None
+
+    def _resampled_ap(self, poses: dict[int, Poses]) -> NDArray[np.float64]:
+        return self._labels.resampled_ap(poses, self._skeleton) if self._labels else np.zeros(0)

@@ -235,7 +235,7 @@ def test_pose_bench_measures_accuracy_and_agreement(call: Call, real_bundles: di
         "--json",
     )
     assert done.status == 0, done.stderr
-    report = json.loads(done.stdout)
+    (report,) = json.loads(done.stdout)["reports"]
     assert report["accuracy"]["pictures"] == 3
     assert report["parameters"]["threshold"] == 0.1
     assert "OpenVINO" in report["execution"]

@@ -17,7 +17,7 @@ from edgepose.engines.skeleton import COCO18
 from edgepose.export.exporter import Export
 from edgepose.runtime.coco import COCO17_KEYPOINTS
 from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.poses import Poses
+from edgepose.runtime.poses import Poses, no_poses
 
 
 @pytest.fixture
@@ -54,6 +54,25 @@ def test_a_person_at_its_labels_has_ap_1_and_one_elsewhere_0(labelled: Any, caps
     assert capsys.readouterr().out == "", "pycocotools must not write where results belong"
 
 
+def test_the_error_of_a_loss_is_what_other_pictures_would_make_of_it(labelled: Any, tmp_path: Path) -> None:
+    """Thirty pictures; one engine misses the person on every third."""
+    annotations, folder, xy = labelled
+    data = json.loads(annotations.read_text())
+    ids = range(1, 31)
+    data["images"] = [data["images"][0] | {"id": i} for i in ids]
+    data["annotations"] = [data["annotations"][0] | {"id": i, "image_id": i} for i in ids]
+    (tmp_path / "many.json").write_text(json.dumps(data))
+    labels = CocoLabels(tmp_path / "many.json", folder)
+    whole = {i: person(xy) for i in ids}
+    part = {i: no_poses(18) if i % 3 == 0 else people for i, people in whole.items()}
+    np.testing.assert_allclose(labels.resampled_ap(whole, COCO18), 1)
+    found = labels.resampled_ap(part, COCO18, 400)
+    binomial = (1 / 3 * 2 / 3 / 30) ** 0.5
+    assert found.mean() == pytest.approx(labels.accuracy(part, COCO18).ap, abs=0.03)
+    assert found.std() == pytest.approx(binomial, rel=0.2)
+    np.testing.assert_array_equal(labels.resampled_ap(dict.fromkeys(ids, no_poses(18)), COCO18), 0)
+
+
 def test_left_and_right_are_told_apart(labelled: Any) -> None:
     annotations, folder, xy = labelled
     swapped = xy[[0, *(k + 1 if k % 2 else k - 1 for k in range(1, 17))]]
@@ -76,10 +95,12 @@ def test_the_real_network_keeps_its_accuracy(real_bundles: dict[str, Export], as
     """On the first 20 labelled pictures, at the small input of the tests; the whole set at 368 x 656 is in docs/parser.md."""
     labels = CocoLabels(assets / "coco" / "val.json", assets / "coco" / "val")
     labels.pictures = dict(list(labels.pictures.items())[:20])
-    report = coco_accuracy(real_bundles["ov-fp32"].bundle.path, labels, PafParameters())
+    bundles = [real_bundles[name].bundle.path for name in ("ov-fp32", "onnx")]
+    report, same = coco_accuracy(bundles, labels, PafParameters())
     assert report.accuracy.pictures == 20
     assert report.accuracy.ap > 0.25
-    assert coco_accuracy(real_bundles["ov-fp32"].bundle.path, labels, PafParameters(threshold=0.9)).accuracy.ap < 0.1
+    assert abs(same.lost) < 0.005 and same.lost_error < 0.005
+    assert coco_accuracy(bundles[:1], labels, PafParameters(threshold=0.9))[0].accuracy.ap < 0.1
 
 
 def test_a_bundle_agrees_with_itself_and_less_with_another(painted_bundles: dict[str, Path], painted_pictures: list[Path]) -> None:
