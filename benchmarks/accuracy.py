@@ -87,7 +87,7 @@ def bundle_agreement(
     finally:
         for engine in engines:
             engine.close()
-    result = agreement([_strong(poses, least_score) for poses in wanted], got, skeleton)
+    result = agreement([poses.above(least_score) for poses in wanted], got, skeleton)
     oks = np.array(result.oks or (1.0,))
     return AgreementReport(
         reference.name, other.name, len(pictures), len(result.oks), float(oks.mean()), float(np.median(oks)), result.missed, result.extra
@@ -97,8 +97,3 @@ def bundle_agreement(
 def found(engine: Engine, parameters: PafParameters, pictures: Iterable[tuple[Path, T]]) -> Iterator[tuple[T, Poses]]:
     """(file, anything) -> (that thing, the people in the file's picture)."""
     yield from PoseEstimator(engine, parameters).estimate_all((picture_from_file(path), companion) for path, companion in pictures)
-
-
-def _strong(poses: Poses, least_score: float) -> Poses:
-    kept = poses.scores >= least_score
-    return Poses(poses.keypoints[kept], poses.scores[kept])

@@ -33,6 +33,11 @@ class Poses:
         """The same people with the positions `xy` (persons, keypoints, 2), in another frame."""
         return Poses(np.concatenate([xy.astype(np.float32), self.keypoints[..., 2:]], -1), self.scores, self.ids)
 
+    def above(self, score: float) -> Poses:
+        """Those whose score is at least `score`."""
+        kept = self.scores >= score
+        return Poses(self.keypoints[kept], self.scores[kept], None if self.ids is None else self.ids[kept])
+
 
 def no_poses(keypoints: int) -> Poses:
     """Nobody, for a skeleton of so many keypoints."""

@@ -107,7 +107,7 @@ class VideoSource:
             converter, read = VideoReformatter(), 0
             for frame in _decoded(self.path, stream):
                 time_s = None if frame.time is None else frame.time - start_s
-                yield Frame(_upright(frame, converter), f"{self.path.stem}_{read:012d}", read, time_s)
+                yield Frame(upright(frame, converter), f"{self.path.stem}_{read:012d}", read, time_s)
                 read += 1
         if not read:
             raise SourceError(f"{self.path}: holds no video frame")
@@ -138,7 +138,7 @@ class RecordedSource:
         with _opened(self.url, _PATIENCE_S) as stream:
             converter, until = VideoReformatter(), monotonic() + self.seconds
             for index, frame in enumerate(_decoded(self.url, stream)):
-                yield Frame(_upright(frame, converter), f"recorded_{index:012d}", index, frame.time)
+                yield Frame(upright(frame, converter), f"recorded_{index:012d}", index, frame.time)
                 if monotonic() >= until:
                     return
 
@@ -262,7 +262,7 @@ def _decoded(path: Path | str, stream: VideoStream) -> Iterator[av.VideoFrame]:
         yield frame
 
 
-def _upright(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
+def upright(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:
     """One converter for a whole video and one thread: threads started anew for each picture cost more than the conversion."""
     bgr = converter.reformat(frame, format="bgr24", threads=1)
     picture: NDArray[np.uint8] = np.ascontiguousarray(bgr.to_ndarray(), np.uint8)
