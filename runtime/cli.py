@@ -19,6 +19,7 @@ from edgepose.engines import console
 from edgepose.engines.errors import SinkError
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
+from edgepose.runtime.intake import Policy
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
@@ -34,7 +35,9 @@ def main() -> None:
 
 @app.command()
 def run(
-    source: Annotated[str, typer.Argument(help="A picture, a folder of pictures, a video, or test:pattern?people=3&frames=300")],
+    source: Annotated[
+        str, typer.Argument(help="A picture, a folder, a video, rtsp://..., http://..., v4l2:///dev/video0, or test:pattern?people=3")
+    ],
     bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
     out: Annotated[Path, typer.Option(help="Folder for the drawn pictures or video and the result files")] = Path("poses"),
     device: Annotated[str, typer.Option(help="auto, CPU, GPU, ...")] = "auto",
@@ -59,10 +62,9 @@ def run(
         stack.callback(engine.close)
         made = _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco, jsonl)
         sinks = [stack.enter_context(sink) for sink in made]
-        video = frames.is_video
-        pipeline = stack.enter_context(
-            Pipeline(engine, [frames], parameters=PafParameters(threshold=threshold), tracked=track and video, smoothed=smooth and video)
-        )
+        policy, video = Policy.LATEST if frames.is_live else Policy.EVERY, frames.is_video
+        parameters = PafParameters(threshold=threshold)
+        pipeline = stack.enter_context(Pipeline(engine, [frames], policy, parameters, track and video, smooth and video))
         bar = stack.enter_context(_progress())
         total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
         people = count = 0
@@ -76,6 +78,8 @@ def run(
                 people, count = people + len(result.poses), count + 1
         took_s = time.perf_counter() - began
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
+    if dropped := pipeline.counts[0].dropped:
+        messages.print(f"{dropped} of {pipeline.counts[0].captured} frames dropped for newer ones", highlight=False)
     messages.print(f"results: {out}", highlight=False)
 
 

@@ -52,12 +52,16 @@ class Frame:
 
 
 class Source(Protocol):
-    """Frames in order. `count` is how many there are, an estimate for video, or None; `fps` is a video's average rate where it is known."""
+    """Frames in order. `count` is how many there are, an estimate for video, or None; `fps` is a video's average rate where it is known.
+    One that `is_live` does not wait for its reader.
+    """
 
     @property
     def count(self) -> int | None: ...
     @property
     def is_video(self) -> bool: ...
+    @property
+    def is_live(self) -> bool: ...
     @property
     def fps(self) -> Fraction | None: ...
     def frames(self) -> Iterator[Frame]:
@@ -80,6 +84,10 @@ class PictureSource:
         return False
 
     @property
+    def is_live(self) -> bool:
+        return False
+
+    @property
     def fps(self) -> None:
         return None
 
@@ -99,6 +107,10 @@ class VideoSource:
     @property
     def is_video(self) -> bool:
         return True
+
+    @property
+    def is_live(self) -> bool:
+        return False
 
     def frames(self) -> Iterator[Frame]:
         with _opened(self.path) as stream:
@@ -131,6 +143,10 @@ class RecordedSource:
         return True
 
     @property
+    def is_live(self) -> bool:
+        return True
+
+    @property
     def fps(self) -> None:
         return None
 
@@ -146,11 +162,16 @@ class RecordedSource:
 def open_source(place: Path | str) -> Source:
     """A picture file, a folder of pictures (not its subfolders, hidden files skipped, natural order) or a video file, by its suffix.
 
-    `test:pattern?...` is a camera that sees synthetic people, see `synthetic.Pattern`. Raises SourceError for what is missing, of unknown
-    kind, an empty folder, or a video that FFmpeg cannot open; pictures are not looked into before `frames` reaches them.
+    `test:pattern?...` is a camera that sees synthetic people, see `synthetic.Pattern`; `v4l2:///dev/video0?...` and what else has a `://`
+    are cameras and streams, see `live`. Raises SourceError for what is missing, of unknown kind, an empty folder, or a video that FFmpeg
+    cannot open; pictures are not looked into before `frames` reaches them, and cameras are not connected.
     """
     if str(place).startswith("test:"):
         return _pattern(str(place))
+    if "://" in str(place):
+        from edgepose.runtime.live import live_source  # which gives frames, and so imports this file
+
+        return live_source(str(place))
     path = Path(place)
     if path.is_dir():
         return PictureSource(_pictures_in(path))

@@ -82,6 +82,10 @@ class SyntheticSource:
         return True
 
     @property
+    def is_live(self) -> bool:
+        return self._pattern.pace == "live"
+
+    @property
     def fps(self) -> Fraction:
         return Fraction(self._pattern.fps).limit_denominator(1001)
 

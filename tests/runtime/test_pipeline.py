@@ -33,6 +33,7 @@ class ListedSource:
     before: Callable[[int], object] = lambda _: None
     count: int | None = None
     is_video: bool = True
+    is_live: bool = False
     fps: Fraction | None = None
     given: int = field(default=0, init=False)
 

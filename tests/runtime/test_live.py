@@ -1,0 +1,196 @@
+"""A stream over HTTP that ends, goes silent, changes its size and sends garbage: what a camera does, over a real connection."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.engines.errors import ConfigError, SourceError
+from edgepose.runtime.live import Health, LiveSource, StreamClock, live_source, without_password
+from edgepose.runtime.sources import Frame, open_source
+
+FPS = 25
+
+
+def transport_stream(frames: int, wh: tuple[int, int] = (160, 96), first: int = 0) -> bytes:
+    """MPEG-TS; frame i is grey level 8 i + 16."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg4", rate=FPS)
+        stream.width, stream.height = wh
+        stream.pix_fmt, stream.gop_size, stream.time_base = "yuv420p", 5, Fraction(1, FPS)
+        for index in range(first, first + frames):
+            frame = av.VideoFrame.from_ndarray(np.full((wh[1], wh[0], 3), 16 + 8 * (index % 25), np.uint8), format="bgr24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def jpeg(level: int) -> bytes:
+    """Grey of 20 `level` + 5."""
+    encoded, data = cv2.imencode(".jpg", np.full((48, 64, 3), 20 * level + 5, np.uint8))
+    assert encoded
+    return data.tobytes()
+
+
+@contextmanager
+def serving(*answers: bytes | None, kind: str = "video/mp2t") -> Iterator[str]:
+    """The URL of a server that gives one answer a connection, the last one ever after; None: it takes the connection and says nothing."""
+    left = list(answers)
+    closing = threading.Event()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if answer is None:
+                closing.wait()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/live.ts"
+    finally:
+        closing.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def seen(source: LiveSource, count: int) -> list[Frame]:
+    return list(islice(source.frames(), count))
+
+
+def test_a_stream_that_ends_is_opened_anew() -> None:
+    with serving(transport_stream(10)) as url:
+        source = LiveSource(url)
+        frames = seen(source, 25)
+    assert [frame.index for frame in frames] == list(range(25))
+    assert len({frame.name for frame in frames}) == 25
+    assert source.health.reconnections == 2
+    assert source.health.lost and not source.health.jumps
+    times = [frame.time_s for frame in frames]
+    assert times == sorted(times, key=lambda t: t or 0) and len(set(times)) == 25
+
+
+def test_a_stream_may_come_back_in_another_size() -> None:
+    with serving(transport_stream(5), transport_stream(5, (320, 192))) as url:
+        frames = seen(LiveSource(url), 10)
+    assert [frame.picture.shape[:2] for frame in frames] == [(96, 160)] * 5 + [(192, 320)] * 5
+
+
+def test_a_stream_that_says_nothing_is_given_up_and_opened_anew() -> None:
+    with serving(transport_stream(5), None, transport_stream(5)) as url:
+        source = LiveSource(url, patience_s=1)
+        frames = seen(source, 10)
+    assert len(frames) == 10
+    assert source.health.reconnections == 2
+
+
+def test_garbage_is_skipped_and_counted() -> None:
+    """As cameras with motion JPEG send it: one picture a part, some of them rubbish."""
+    rubbish = np.random.default_rng(0).bytes(2000)
+    parts = [rubbish if i in (3, 7) else jpeg(i) for i in range(12)]
+    body = b"".join(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts)
+    with serving(body, kind="multipart/x-mixed-replace; boundary=part") as url:
+        source = LiveSource(url)
+        frames = seen(source, 10)
+    assert [round(float(frame.picture.mean())) // 20 for frame in frames] == [i for i in range(12) if i not in (3, 7)]
+    assert source.health.garbage == 2 and source.health.reconnections == 0
+
+
+def test_a_stream_that_breaks_in_the_middle_goes_on() -> None:
+    data = bytearray(transport_stream(60))
+    third = len(data) // 3
+    data[third : 2 * third] = np.random.default_rng(0).bytes(third)
+    with serving(bytes(data)) as url:
+        frames = seen(LiveSource(url), 50)
+    assert len(frames) == 50
+
+
+def test_a_camera_that_was_never_there_is_an_error_at_once() -> None:
+    with serving(b"") as url:
+        pass
+    with pytest.raises(SourceError, match="cannot open it") as error:
+        seen(LiveSource(url), 1)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_video_is_an_error_at_once() -> None:
+    with serving(b"<html>not a camera</html>" * 100) as url, pytest.raises(SourceError):
+        seen(LiveSource(url, patience_s=2), 1)
+
+
+def test_a_clock_that_runs_is_kept() -> None:
+    """Frames arrive unevenly, the stream says 40 ms each."""
+    clock = StreamClock(Health())
+    found = [clock.at(100 + 0.04 * i, 0.04 * i + jitter) for i, jitter in enumerate((0, 0.03, 0.01, 0.02, 0))]
+    np.testing.assert_allclose(found, 0.04 * np.arange(5), atol=1e-9)
+
+
+@pytest.mark.parametrize("jump_s", [-50.0, 3600.0])
+def test_a_clock_that_jumps_is_set_anew_and_counted(jump_s: float) -> None:
+    health = Health()
+    clock = StreamClock(health)
+    before = [clock.at(100 + 0.04 * i, 0.04 * i) for i in range(5)]
+    after = [clock.at(100 + jump_s + 0.04 * i, 0.04 * i) for i in range(5, 10)]
+    np.testing.assert_allclose([*before, *after], 0.04 * np.arange(10), atol=1e-9)
+    assert health.jumps == 1
+
+
+def test_without_a_clock_the_time_of_arrival_counts() -> None:
+    clock = StreamClock(Health())
+    assert [clock.at(None, t) for t in (0, 0.1, 0.3)] == [0, 0.1, 0.3]
+
+
+def test_uris_say_what_ffmpeg_is_to_open() -> None:
+    camera = live_source("v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg")
+    assert (camera.url, camera.format) == ("/dev/video0", "v4l2")
+    assert camera.options == {"video_size": "1280x720", "framerate": "30.0", "input_format": "mjpeg"}
+    stream = live_source("rtsp://camera/one?channel=2")
+    assert (stream.url, stream.format, stream.options["rtsp_transport"]) == ("rtsp://camera/one?channel=2", None, "tcp")
+    assert stream.is_live and stream.is_video
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "says"),
+    [
+        ("v4l2:///dev/video0?sice=1x1", ConfigError, "did you mean 'size'"),
+        ("v4l2:///dev/video0?size=big", ConfigError, "size"),
+        ("gopher://camera", SourceError, "gopher:// is unknown"),
+    ],
+)
+def test_a_wrong_uri_is_refused(uri: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        open_source(uri)
+
+
+def test_a_camera_that_is_not_there_is_an_error_in_one_line() -> None:
+    with pytest.raises(SourceError, match="/dev/video99: FFmpeg cannot open it"):
+        seen(live_source("v4l2:///dev/video99"), 1)
+
+
+def test_passwords_stay_out_of_messages() -> None:
+    assert without_password("rtsp://admin:geheim@10.0.0.2:554/x") == "rtsp://admin:***@10.0.0.2:554/x"
+    with pytest.raises(SourceError) as error:
+        seen(LiveSource("http://admin:geheim@127.0.0.1:1/x"), 1)
+    assert "geheim" not in str(error.value) and "admin:***@" in str(error.value)
