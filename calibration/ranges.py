@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.calibration.statistics import BINS, ActivationStatistics
+from edgepose.calibration.statistics import BINS, ActivationStatistics, trimmed_mean
 
 Range = tuple[float, float]
 Ranges = dict[str, Range]
@@ -27,8 +27,8 @@ def min_max(statistics: ActivationStatistics) -> Ranges:
 
 
 def mean_min_max(statistics: ActivationStatistics) -> Ranges:
-    """The average of the pictures' extremes: one odd picture moves it little, and what saturates is each picture's rare peak."""
-    lows, highs = np.minimum(statistics.low.mean(0), 0), np.maximum(statistics.high.mean(0), 0)
+    """The trimmed mean of the pictures' extremes: odd pictures do not move it, and what saturates is each picture's rare peak."""
+    lows, highs = np.minimum(trimmed_mean(statistics.low), 0), np.maximum(trimmed_mean(statistics.high), 0)
     return {name: _span(float(low), float(high)) for name, low, high in zip(statistics.tensors, lows, highs, strict=True)}
 
 

@@ -30,6 +30,7 @@ _SAMPLE = 1 << 14
 Tick = Callable[[], None]
 _Values = tuple[NDArray[np.float32], ...]
 _SUMMARIES = 4
+_TRIMMED = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +40,8 @@ class ActivationStatistics:
     `low` and `high` (P, T) are each picture's exact extremes. `counts` (T, BINS) is a histogram of sampled values over
     [-limit, limit) with `limits` (T,), a power of two above every magnitude. `people` (P,) is how many people the network found and
     `scores` (P,) the sum of their scores; `swapped` (P,) is that sum with the colours exchanged, NaN where it was not asked.
-    `magnitudes` and `means` hold, tensor after tensor, `channels` (T,) values each: the pictures' average of a channel's largest magnitude
-    and of its mean. `arithmetic` is what the statistics were computed in.
+    `magnitudes` and `means` hold, tensor after tensor, `channels` (T,) values each: the pictures' trimmed mean of a channel's largest
+    magnitude and of its mean. `arithmetic` is what the statistics were computed in.
     """
 
     tensors: tuple[str, ...]
@@ -115,11 +116,21 @@ def statistics_of(
         people=np.array(people),
         scores=np.array(scores),
         swapped=swapped,
-        channels=np.array([len(part) for part in total.magnitudes]),
-        magnitudes=np.concatenate(total.magnitudes) / len(pictures),
-        means=np.concatenate(total.means) / len(pictures),
+        channels=np.array(total.channels),
+        magnitudes=trimmed_mean(np.stack(total.magnitudes)),
+        means=trimmed_mean(np.stack(total.means)),
         arithmetic=probe.arithmetic,
     )
+
+
+def trimmed_mean(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(P, ...) -> (...): the mean over the pictures, for each value without the lowest and the highest twentieth of them.
+
+    A few pictures, of gratings say, can drive a network's features to fifty times what all others reach; they must not choose the scales.
+    """
+    away = int(_TRIMMED * len(values))
+    kept = np.sort(values, axis=0)[away : len(values) - away]
+    return np.asarray(kept.mean(0, dtype=np.float64))
 
 
 class _Probe:
@@ -164,15 +175,16 @@ def _summary(output: ov.Output) -> tuple[ov.Node, ...]:
 class _Histograms:
     """Histograms whose range doubles when a value lies outside: bins are merged in pairs, so the order of pictures does not matter.
 
-    `magnitudes` and `means` are sums over the pictures, a value a channel.
+    `magnitudes` and `means` hold an array a picture: tensor after tensor, a value a channel.
     """
 
     def __init__(self, tensors: Sequence[str]) -> None:
         self._tensors = tensors
         self.limits = np.full(len(tensors), 2.0**-20)
         self.counts = np.zeros((len(tensors), BINS), np.int64)
-        self.magnitudes: list[NDArray[np.float64]] = [np.zeros(1)] * len(tensors)
-        self.means: list[NDArray[np.float64]] = [np.zeros(1)] * len(tensors)
+        self.magnitudes: list[NDArray[np.float32]] = []
+        self.means: list[NDArray[np.float32]] = []
+        self.channels: list[int] = []
 
     def add(self, values: list[_Values], picture: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Takes one picture in and gives each tensor's extremes."""
@@ -184,9 +196,10 @@ class _Histograms:
                 f"tensor {self._tensors[int(broken.argmax())]!r} is not finite on calibration picture {picture}:"
                 " check the contract's mean and std"
             )
-        for index, (least, most, mean, sample) in enumerate(values):
-            self.magnitudes[index] = self.magnitudes[index] + np.maximum(-least, most)
-            self.means[index] = self.means[index] + mean
+        self.magnitudes.append(np.concatenate([np.maximum(-least, most) for least, most, _, _ in values]))
+        self.means.append(np.concatenate([mean for _, _, mean, _ in values]))
+        self.channels = [len(mean) for _, _, mean, _ in values]
+        for index, (_, _, _, sample) in enumerate(values):
             self._widen(index, max(-float(low[index]), float(high[index])))
             limit = self.limits[index]
             flat = np.ascontiguousarray(sample).reshape(1, -1)
