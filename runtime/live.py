@@ -133,6 +133,8 @@ class LiveSource:
                     stillness.watch(picture, arrived_s)
                     yield Frame(picture, f"live_{index:012d}", index, clock.at(time_s, arrived_s))
                     index, pause = index + 1, 0
+                if began is None:
+                    raise SourceError(f"{self.name}: no picture comes from it")
                 self.health.lost = "the stream ended"
             except SourceError as error:
                 if began is None:

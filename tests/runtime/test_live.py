@@ -140,6 +140,13 @@ def test_what_is_no_video_is_an_error_at_once() -> None:
         seen(LiveSource(url, patience_s=2), 1)
 
 
+def test_a_stream_without_a_picture_is_an_error() -> None:
+    rubbish = np.random.default_rng(0).bytes(2000)
+    part = b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(rubbish), rubbish)
+    with serving(part * 5, kind="multipart/x-mixed-replace; boundary=part") as url, pytest.raises(SourceError):
+        seen(LiveSource(url, patience_s=2), 1)
+
+
 def test_a_clock_that_runs_is_kept() -> None:
     """Frames arrive unevenly, the stream says 40 ms each."""
     clock = StreamClock(Health())
