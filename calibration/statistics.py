@@ -126,7 +126,7 @@ def statistics_of(
 def trimmed_mean(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """(P, ...) -> (...): the mean over the pictures, for each value without the lowest and the highest twentieth of them.
 
-    A few pictures, of gratings say, can drive a network's features to fifty times what all others reach; they must not choose the scales.
+    A few pictures, of gratings say, can drive a network's features to forty times what all others reach; they must not choose the scales.
     """
     away = int(_TRIMMED * len(values))
     kept = np.sort(values, axis=0)[away : len(values) - away]

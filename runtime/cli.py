@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -69,7 +70,7 @@ def run(
         total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
         people = count = 0
         began = time.perf_counter()
-        with _interruptible(messages):
+        with _interruptible(pipeline, messages):
             for result in bar.track(islice(pipeline, max_frames), total=total, description=_name(source)):
                 for sink in sinks:
                     sink.write(result.frame, result.poses)
@@ -84,12 +85,19 @@ def run(
 
 
 @contextmanager
-def _interruptible(messages: Console) -> Iterator[None]:
-    """Ctrl-C ends what is inside, and what was written until then is completed."""
+def _interruptible(pipeline: Pipeline, messages: Console) -> Iterator[None]:
+    """The first Ctrl-C ends the pipeline instead of what is being written; the second is one as ever."""
+
+    def halt(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        messages.print("interrupted: completing the files")
+        pipeline.halt()
+
+    before = signal.signal(signal.SIGINT, halt)
     try:
         yield
-    except KeyboardInterrupt:
-        messages.print("interrupted: completing the files")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_out(out: Path, source: str) -> None:

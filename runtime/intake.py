@@ -70,10 +70,10 @@ class Intake:
                     self._changed.wait()
         return taken
 
-    def end(self, source: int) -> None:
-        """The source has no more frames; those that wait can still be taken."""
+    def end(self, *sources: int) -> None:
+        """These sources, or all, have no more frames; those that wait can still be taken."""
         with self._changed:
-            self._open.discard(source)
+            self._open -= set(sources) if sources else self._open
             self._changed.notify_all()
 
     def stop(self) -> None:

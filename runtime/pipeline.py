@@ -75,7 +75,8 @@ class Pipeline:
         with Pipeline(engine, [open_source(path)]) as pipeline:
             for result in pipeline: ...
 
-    Iterating raises the first error of any stage, after everything has stopped; leaving the `with` stops what still runs.
+    Iterating raises the first error of any stage; a source's, after the people of all frames that were captured before it. Leaving the
+    `with` stops what still runs.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """Stops all stages and waits for what is in flight; a source that does not come back within 10 s is left behind and logged."""
-        self._halt()
+        self.halt()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(_STOP_S)
@@ -131,8 +132,8 @@ class Pipeline:
         for flight in self._flying.stop():
             _drain(flight.slot)
 
-    def _halt(self) -> None:
-        """Has every stage return as soon as it can; results that were found can still be read."""
+    def halt(self) -> None:
+        """Has every stage return as soon as it can, and returns at once; results that wait can still be read. For a signal handler, say."""
         self._intake.stop()
         self._idle.stop()
         self._flying.end()
@@ -142,18 +143,23 @@ class Pipeline:
         def guarded() -> None:
             try:
                 work()
-            except Exception as error:  # raised to whoever iterates
+            except Exception as error:  # the top of a thread: it is raised to whoever iterates
                 logger.debug("%s failed", name, exc_info=True)
                 self._error = self._error or error
-                self._halt()
+                self.halt()
 
         return Thread(target=guarded, name=f"edgepose {name}", daemon=True)
 
     def _capture(self, index: int) -> None:
-        for frame in self._sources[index].frames():
-            if not self._intake.put(index, frame):
-                return
-        self._intake.end(index)
+        try:
+            for frame in self._sources[index].frames():
+                if not self._intake.put(index, frame):
+                    return
+        except EdgePoseError as error:  # no reason to lose what was captured before
+            self._error = self._error or error
+            self._intake.end()
+        else:
+            self._intake.end(index)
 
     def _feed(self) -> None:
         contract = self._engine.contract.input

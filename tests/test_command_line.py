@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from edgepose.runtime.sources import open_source
 
 BIN = Path(sys.executable).parent
 PROGRAMS = {
@@ -126,6 +129,23 @@ def test_a_camera_of_synthetic_people_is_tracked_into_a_video_and_json_lines(cal
     lines = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 2]
     assert all(isinstance(person["id"], int) for line in lines for person in line["people"])
+
+
+def test_an_interruption_leaves_complete_files(bundle: Path, tmp_path: Path) -> None:
+    """A live camera without end, in a process of its own; Ctrl-C when the first people are there."""
+    words = ["test:pattern?width=96&height=64&fps=200", "--bundle", str(bundle), "--out", str(tmp_path), "--jsonl", "--no-openpose"]
+    command = [sys.executable, "-c", "from edgepose.runtime.cli import main; main()", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as running:
+        assert running.stderr is not None
+        told = next(line for line in running.stderr if "OpenVINO" in line)
+        running.send_signal(signal.SIGINT)
+        told += running.stderr.read()
+    assert running.returncode == 0, told
+    assert "interrupted" in told and "frames/s" in told
+    assert {p.name for p in tmp_path.iterdir()} == {"test-pattern.mp4", "coco_results.json", "poses.jsonl"}
+    lines = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
+    assert lines and isinstance(json.loads((tmp_path / "coco_results.json").read_text()), list)
+    assert len(list(open_source(tmp_path / "test-pattern.mp4").frames())) == len(lines)
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,26 @@ def test_an_error_of_a_source_is_raised_after_its_frames() -> None:
     with Pipeline(engine(), [ListedSource(painted(6), before)]) as pipeline, pytest.raises(SourceLost, match="cable"):
         for result in pipeline:
             seen.append(result.frame.index)
-    assert seen == list(range(len(seen)))
+    assert seen == [0, 1, 2]
     assert edgepose_threads() == []
+
+
+def test_a_mistake_in_a_source_is_raised_too() -> None:
+    def before(_: int) -> None:
+        raise ZeroDivisionError
+
+    with Pipeline(engine(), [ListedSource(painted(2), before)]) as pipeline, pytest.raises(ZeroDivisionError):
+        list(pipeline)
+
+
+def test_a_source_that_never_comes_back_is_left_behind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("edgepose.runtime.pipeline._STOP_S", 0.2)
+    comes_back = threading.Event()
+    source = ListedSource(painted(2), lambda index: index == 1 and comes_back.wait(PATIENCE_S))
+    with Pipeline(engine(), [source]) as pipeline:
+        next(iter(pipeline))
+    assert "capture 0 does not stop" in caplog.text
+    comes_back.set()
 
 
 def test_an_error_of_the_engine_stops_everything() -> None:
