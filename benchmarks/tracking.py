@@ -66,7 +66,7 @@ def cost_case(persons: int, frames: int = 300) -> CostCase:
     people, tracker, smoother = SyntheticPeople(COCO18, persons), PoseTracker(_KEYPOINTS), PoseSmoother(_KEYPOINTS)
     taken = []
     for frame in range(_WARM_UP + frames):
-        poses = people.at(frame / 30).poses
+        poses = people.at(frame / 30)
         began = time.perf_counter_ns()
         told_apart = replace(poses, ids=tracker.update(poses, frame / 30))
         tracked = time.perf_counter_ns()
@@ -81,7 +81,7 @@ def _switches(persons: int, fps: float, frames: int, seed: int, pairs: Pairs) ->
     last: dict[int, int] = {}
     switches = 0
     for frame in range(frames):
-        who, poses = _seen(people.at(frame / fps).poses, rng)
+        who, poses = _seen(people.at(frame / fps), rng)
         for one, found in zip(who.tolist(), tracker.update(poses, frame / fps).tolist(), strict=True):
             switches += last.get(one, found) != found
             last[one] = found

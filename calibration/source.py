@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from edgepose.engines.contract import InputContract
 from edgepose.engines.errors import CalibrationError, SourceError
+from edgepose.runtime.live import live_source
 from edgepose.runtime.preprocess import fit_into
-from edgepose.runtime.sources import PictureSource, RecordedSource, Source, open_source, picture_from_file
+from edgepose.runtime.sources import PictureSource, Source, open_source, picture_from_file
 
 Pictures = NDArray[np.uint8]
 _THUMBNAIL_WH = (24, 24)
@@ -106,7 +107,7 @@ def open_calibration(text: str, seconds: float = 60.0) -> CalibrationSource:
     Raises SourceError for what is missing or of unknown kind.
     """
     if "://" in text:
-        return StreamSource(RecordedSource(text, seconds))
+        return StreamSource(replace(live_source(text), seconds=seconds))
     path = Path(text)
     if path.suffix.lower() == ".npz":
         return ArraySource(path)

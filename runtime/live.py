@@ -10,7 +10,6 @@ import logging
 import random
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from urllib.parse import parse_qsl, urlsplit
@@ -25,7 +24,7 @@ from pydantic import Field
 
 from edgepose.engines.errors import SourceError, SourceLost
 from edgepose.engines.record import Record
-from edgepose.runtime.sources import Frame, upright
+from edgepose.runtime.sources import Frame, opened, upright
 
 logger = logging.getLogger(__name__)
 _SCHEMES: dict[str, dict[str, str]] = {
@@ -92,12 +91,14 @@ def without_password(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LiveSource:
-    """`url` as FFmpeg takes it; `format` and `options` are FFmpeg's. Nothing for `patience_s` is a lost connection."""
+    """`url` as FFmpeg takes it; `format` and `options` are FFmpeg's. Nothing for `patience_s` is a lost connection. With `seconds` it is
+    one connection, for so long at most."""
 
     url: str
     format: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     patience_s: float = 5.0
+    seconds: float | None = None
     health: Health = field(default_factory=Health, compare=False)
 
     @property
@@ -121,9 +122,9 @@ class LiveSource:
         return None
 
     def frames(self) -> Iterator[Frame]:
-        """Without end. `time_s` counts from the first frame, by the stream's clock where it keeps time. Raises SourceError where the
-        first connection fails."""
-        clock, stillness, index, pause = StreamClock(self.health), _Stillness(self.health), 0, 0
+        """`time_s` counts from the first frame, by the stream's clock where it keeps time. Raises SourceError where the first connection
+        fails; SourceLost where one for some `seconds` breaks off."""
+        clock, stillness, index, pause = StreamClock(self.health), Stillness(self.health), 0, 0
         began: float | None = None
         while True:
             try:
@@ -133,11 +134,15 @@ class LiveSource:
                     stillness.watch(picture, arrived_s)
                     yield Frame(picture, f"live_{index:012d}", index, clock.at(time_s, arrived_s))
                     index, pause = index + 1, 0
+                    if self.seconds is not None and arrived_s >= self.seconds:
+                        return
                 if began is None:
                     raise SourceError(f"{self.name}: no picture comes from it")
+                if self.seconds is not None:
+                    return
                 self.health.lost = "the stream ended"
             except SourceError as error:
-                if began is None:
+                if began is None or self.seconds is not None:
                     raise
                 self.health.lost = str(error)
             self.health.reconnections += 1
@@ -148,10 +153,10 @@ class LiveSource:
 
     def _connection(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
         """(picture, the stream's time) until it ends. Raises SourceError where it cannot be opened, SourceLost where it breaks off."""
-        with self._opened() as container:
-            stream = container.streams.video[0]
+        with opened(self.url, self.patience_s, self.format, self.options, self.name) as stream:
             stream.thread_type = "SLICE"  # threads by frame would hold back a frame each
-            converter, broken, frame = VideoReformatter(), 0, None
+            container, converter, broken = stream.container, VideoReformatter(), 0
+            assert isinstance(container, InputContainer)
             try:
                 for packet in container.demux(stream):
                     try:
@@ -165,17 +170,6 @@ class LiveSource:
                             raise SourceLost(f"{self.name}: {broken} packets in a row cannot be decoded") from error
             except FFmpegError as error:
                 raise SourceLost(f"{self.name}: {error.strerror or error}") from error
-
-    @contextmanager
-    def _opened(self) -> Iterator[InputContainer]:
-        try:
-            container = av.open(self.url, format=self.format, options=dict(self.options), timeout=self.patience_s)
-        except (FFmpegError, OSError) as error:
-            raise SourceError(f"{self.name}: FFmpeg cannot open it ({error.strerror or error})") from error
-        with container:
-            if not container.streams.video:
-                raise SourceError(f"{self.name}: no video stream")
-            yield container
 
 
 class StreamClock:
@@ -206,7 +200,7 @@ class StreamClock:
         return arrived_s
 
 
-class _Stillness:
+class Stillness:
     """Notices a picture that does not change: a camera that hangs goes on sending."""
 
     def __init__(self, health: Health) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count as counting
 from pathlib import Path
-from time import monotonic, perf_counter_ns
+from time import perf_counter_ns
 from typing import Protocol
 from urllib.parse import parse_qsl
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp")
 
-_PATIENCE_S = 10.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -113,7 +112,7 @@ class VideoSource:
         return False
 
     def frames(self) -> Iterator[Frame]:
-        with _opened(self.path) as stream:
+        with opened(self.path) as stream:
             stream.thread_type = "AUTO"
             start_s = float((stream.start_time or 0) * (stream.time_base or 0))
             converter, read = VideoReformatter(), 0
@@ -125,38 +124,6 @@ class VideoSource:
             raise SourceError(f"{self.path}: holds no video frame")
         if self.count and read < 0.95 * self.count:
             logger.warning("%s: ended after %d of about %d frames; is it cut short?", self.path, read, self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedSource:
-    """The first `seconds` of a camera or stream by its URL, as FFmpeg opens it; `frames` connects anew at each call."""
-
-    url: str
-    seconds: float
-
-    @property
-    def count(self) -> None:
-        return None
-
-    @property
-    def is_video(self) -> bool:
-        return True
-
-    @property
-    def is_live(self) -> bool:
-        return True
-
-    @property
-    def fps(self) -> None:
-        return None
-
-    def frames(self) -> Iterator[Frame]:
-        with _opened(self.url, _PATIENCE_S) as stream:
-            converter, until = VideoReformatter(), monotonic() + self.seconds
-            for index, frame in enumerate(_decoded(self.url, stream)):
-                yield Frame(upright(frame, converter), f"recorded_{index:012d}", index, frame.time)
-                if monotonic() >= until:
-                    return
 
 
 def open_source(place: Path | str) -> Source:
@@ -239,7 +206,7 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
 
 
 def _video_from_file(path: Path) -> VideoSource:
-    with _opened(path) as stream:
+    with opened(path) as stream:
         fps = stream.average_rate or stream.guessed_rate
         length = stream.frames
         if not length and fps:
@@ -256,19 +223,28 @@ def _duration_s(stream: VideoStream) -> float:
 
 
 @contextmanager
-def _opened(path: Path | str, patience_s: float | None = None) -> Iterator[VideoStream]:
-    """The first video stream of a file or URL; closed on leaving. Raises SourceError, also where nothing comes for `patience_s`."""
+def opened(
+    place: Path | str,
+    patience_s: float | None = None,
+    kind: str | None = None,
+    options: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> Iterator[VideoStream]:
+    """The first video stream of a file or URL; closed on leaving. `kind` and `options` are FFmpeg's, `name` is for messages.
+
+    Raises SourceError, also where nothing comes for `patience_s`.
+    """
     try:
-        container = av.open(str(path), timeout=patience_s)
+        container = av.open(str(place), format=kind, options=dict(options or {}), timeout=patience_s)
     except (FFmpegError, OSError) as error:
-        raise SourceError(f"{path}: FFmpeg cannot open it ({_reason(error)}); is it cut short, or not a video?") from error
+        raise SourceError(f"{name or place}: FFmpeg cannot open it ({_reason(error)}); is it cut short, or not a video?") from error
     with container:
         if not container.streams.video:
-            raise SourceError(f"{path}: no video stream in this file")
+            raise SourceError(f"{name or place}: no video stream in it")
         yield container.streams.video[0]
 
 
-def _decoded(path: Path | str, stream: VideoStream) -> Iterator[av.VideoFrame]:
+def _decoded(path: Path, stream: VideoStream) -> Iterator[av.VideoFrame]:
     container = stream.container
     assert isinstance(container, InputContainer)
     frames = container.decode(stream)

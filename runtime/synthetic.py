@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -44,14 +43,6 @@ _UPRIGHT = {
 _LIMBS = (("shoulder", "elbow", "wrist", 0.16, 0.9), ("hip", "knee", "ankle", 0.24, 0.35))
 """Root, middle, end, length of each half, how far the middle bends; lengths in body heights."""
 _TORSO = ("right_shoulder", "left_shoulder", "left_hip", "right_hip")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Truth:
-    """Who is where: `ids` (persons,) from 1, `poses` in picture pixels, hidden keypoints absent."""
-
-    ids: NDArray[np.int64]
-    poses: Poses
 
 
 class Pattern(Record):
@@ -115,19 +106,15 @@ class SyntheticPeople:
         self._stride_hz = rng.uniform(0.7, 1.1, count)
         self._hue = np.linspace(0, 179, count, endpoint=False)
 
-    @property
-    def skeleton(self) -> Skeleton:
-        return self._skeleton
-
-    def at(self, time_s: float) -> Truth:
-        """Nearer people come later."""
+    def at(self, time_s: float) -> Poses:
+        """Who is where, in picture pixels: ids from 1, nearer people later, hidden keypoints absent."""
         bodies = [self._body(i, time_s) for i in range(len(self._ids))]
         table = np.full((len(bodies), len(self._skeleton.keypoints), 3), (np.nan, np.nan, 0), np.float32)
         for i, body in enumerate(bodies):
             for k, name in enumerate(self._skeleton.keypoints):
                 if name in body and not any(_covers(nearer, body[name]) for nearer in bodies[i + 1 :]):
                     table[i, k] = (*body[name], 1)
-        return Truth(self._ids, Poses(table, np.ones(len(bodies), np.float32)))
+        return Poses(table, np.ones(len(bodies), np.float32), self._ids)
 
     def picture(self, time_s: float) -> Picture:
         """(height, width, 3) BGR: stick figures in their own colours on a grey gradient."""

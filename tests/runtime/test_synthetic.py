@@ -19,8 +19,8 @@ SIZE_WH = (640, 360)
 def test_people_stand_in_the_picture_with_every_keypoint_of_the_body(skeleton: Skeleton) -> None:
     truth = SyntheticPeople(skeleton, 1, SIZE_WH).at(1.5)
     body = [k for k, name in enumerate(skeleton.keypoints) if "toe" not in name and "heel" not in name]
-    xy = truth.poses.keypoints[0, body, :2]
-    assert truth.poses.present[0, body].all()
+    xy = truth.keypoints[0, body, :2]
+    assert truth.present[0, body].all()
     assert (xy > 0).all() and (xy < SIZE_WH).all()
 
 
@@ -28,27 +28,27 @@ def test_a_picture_shows_each_person_where_it_is_said_to_be() -> None:
     people = SyntheticPeople(COCO18, 1, SIZE_WH, seed=3)
     truth, picture = people.at(2.0), people.picture(2.0)
     saturation = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[..., 1]
-    for x, y in truth.poses.keypoints[0, :, :2]:
+    for x, y in truth.keypoints[0, :, :2]:
         assert saturation[int(y), int(x)] > 100
     assert np.count_nonzero(saturation > 100) < 0.1 * saturation.size
 
 
 def test_who_stands_in_front_hides_keypoints() -> None:
     people = SyntheticPeople(COCO18, 6, SIZE_WH)
-    hidden = [np.count_nonzero(~people.at(frame / 5).poses.present, axis=1) for frame in range(100)]
+    hidden = [np.count_nonzero(~people.at(frame / 5).present, axis=1) for frame in range(100)]
     assert np.sum(hidden, axis=0)[-1] == 0
     assert np.sum(hidden) > 100
 
 
 def test_the_same_seed_gives_the_same_people() -> None:
-    one, two, other = (SyntheticPeople(COCO18, 2, SIZE_WH, seed).at(7.0).poses.keypoints for seed in (1, 1, 2))
+    one, two, other = (SyntheticPeople(COCO18, 2, SIZE_WH, seed).at(7.0).keypoints for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other, equal_nan=True)
 
 
 def test_people_walk_and_move_their_arms() -> None:
     people = SyntheticPeople(COCO18, 1, SIZE_WH)
-    before, after = people.at(0).poses.keypoints[0], people.at(0.3).poses.keypoints[0]
+    before, after = people.at(0).keypoints[0], people.at(0.3).keypoints[0]
     neck, wrist = (COCO18.keypoints.index(name) for name in ("neck", "right_wrist"))
     walked, waved = (after - before)[neck, :2], (after - before)[wrist, :2]
     assert abs(walked[0]) > 2

@@ -44,7 +44,7 @@ def test_six_people_who_cross_keep_their_ids(seed: int) -> None:
     last: dict[int, int] = {}
     switches = results = 0
     for frame in range(500):
-        who, poses = seen(people.at(frame / FPS).poses, rng)
+        who, poses = seen(people.at(frame / FPS), rng)
         for one, found in zip(who.tolist(), tracker.update(poses, frame / FPS).tolist(), strict=True):
             switches += last.setdefault(one, found) != found
             last[one] = found
