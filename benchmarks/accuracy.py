@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgepose.calibration.coco import CocoAccuracy, CocoLabels
+from edgepose.calibration.coco import CocoAccuracy, CocoEvaluation, CocoLabels
 from edgepose.calibration.oks import agreement
 from edgepose.engines.engine import Engine
 from edgepose.engines.errors import ConfigError
@@ -54,7 +54,7 @@ def coco_accuracy(
 ) -> list[AccuracyReport]:
     """Runs the bundles on the labelled pictures; `tick` after each picture."""
     reports: list[AccuracyReport] = []
-    first = np.zeros(0)
+    first: CocoEvaluation | None = None
     for bundle in bundles:
         engine = open_engine(bundle, device, 2)
         try:
@@ -65,12 +65,10 @@ def coco_accuracy(
             contract, execution = engine.contract, str(engine.execution)
         finally:
             engine.close()
-        accuracy, resampled = labels.accuracy(poses, contract.skeleton), labels.resampled_ap(poses, contract.skeleton)
-        first = first if reports else resampled
-        lost = reports[0].accuracy.ap - accuracy.ap if reports else 0.0
-        error = float(np.std(first - resampled, ddof=1))
-        size = contract.input.height, contract.input.width
-        reports.append(AccuracyReport(bundle.name, execution, size, parameters.model_dump(), accuracy, lost, error))
+        evaluation = labels.evaluation(poses, contract.skeleton)
+        first = first or evaluation
+        size, loss = (contract.input.height, contract.input.width), (evaluation.lost(first), evaluation.lost_error(first))
+        reports.append(AccuracyReport(bundle.name, execution, size, parameters.model_dump(), evaluation.accuracy, *loss))
     return reports
 
 

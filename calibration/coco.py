@@ -20,6 +20,7 @@ from edgepose.runtime.poses import Poses
 
 _NEEDED = ("images", "annotations", "categories")
 _PERSON = 1
+_RESAMPLED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,23 @@ class CocoAccuracy:
     ap_medium: float
     ap_large: float
     ar: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoEvaluation:
+    """`resampled_ap` is the AP on each of 100 draws of as many pictures with replacement; which, depends on their number alone."""
+
+    accuracy: CocoAccuracy
+    resampled_ap: NDArray[np.float64]
+
+    def lost(self, reference: CocoEvaluation) -> float:
+        """AP of the reference less this one's."""
+        return reference.accuracy.ap - self.accuracy.ap
+
+    def lost_error(self, reference: CocoEvaluation) -> float:
+        """The standard error of that, by the paired bootstrap over pictures (B. Efron, R. Tibshirani, "An Introduction to the
+        Bootstrap", 1993)."""
+        return float(np.std(reference.resampled_ap - self.resampled_ap, ddof=1))
 
 
 class CocoLabels:
@@ -55,34 +73,21 @@ class CocoLabels:
                 f"{images}: {len(missing)} of {len(self.pictures)} pictures of {annotations.name} are not there: {missing[0].name}"
             )
 
-    def accuracy(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> CocoAccuracy:
-        """Accuracy on the pictures that `poses` names (image id -> people in picture pixels); keypoints are matched by name."""
+    def evaluation(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> CocoEvaluation:
+        """Of the pictures that `poses` names (image id -> people in picture pixels); keypoints are matched by name."""
         persons = sum(1 for a in self._coco.loadAnns(self._coco.getAnnIds(imgIds=list(poses))) if a["num_keypoints"])
         found = sum(map(len, poses.values()))
         if not found:  # pycocotools refuses an empty list
-            return CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        evaluation = self._evaluated(poses, skeleton)
-        _quiet(evaluation.accumulate)
-        _quiet(evaluation.summarize)
-        ap, ap50, ap75, medium, large, ar = (float(value) for value in evaluation.stats[:6])
-        return CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar)
+            return CocoEvaluation(CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), np.zeros(_RESAMPLED))
+        matched = self._matched(poses, skeleton)
+        _quiet(matched.accumulate)
+        _quiet(matched.summarize)
+        ap, ap50, ap75, medium, large, ar = (float(value) for value in matched.stats[:6])
+        accuracy = CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar)
+        return CocoEvaluation(accuracy, _resampled_ap(matched, len(poses)))
 
-    def resampled_ap(self, poses: Mapping[int, Poses], skeleton: Skeleton, samples: int = 100) -> NDArray[np.float64]:
-        """(samples,) AP on as many pictures drawn from these with replacement; which, depends on their number alone.
-
-        The standard deviation of two engines' difference is the standard error of what one loses against the other: the paired bootstrap
-        (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993).
-        """
-        if not any(map(len, poses.values())):
-            return np.zeros(samples)
-        evaluation = self._evaluated(poses, skeleton)
-        count, size = len(poses), range(len(evaluation.params.areaRng))
-        of_picture = np.array(evaluation.evalImgs, object).reshape(len(size), count)
-        draw = np.random.default_rng(0).integers(0, count, (samples, count))
-        return np.array([_average_precision(evaluation, of_picture[:, drawn]) for drawn in draw])
-
-    def _evaluated(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
-        """pycocotools' matches of people and labels."""
+    def _matched(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
+        """pycocotools' pairs of people and labels."""
         from pycocotools.cocoeval import COCOeval
 
         results = [
@@ -96,11 +101,18 @@ class CocoLabels:
         return evaluation
 
 
-def _average_precision(evaluation: Any, matches: NDArray[np.object_]) -> float:
-    """AP of people of all sizes, from (sizes, pictures) matches."""
-    evaluation.evalImgs = matches.ravel().tolist()
-    _quiet(evaluation.accumulate)
-    precision = evaluation.eval["precision"][..., 0, -1]
+def _resampled_ap(matched: Any, pictures: int) -> NDArray[np.float64]:
+    """AP on as many pictures, drawn with replacement."""
+    of_picture = np.array(matched.evalImgs, object).reshape(len(matched.params.areaRng), pictures)
+    draws = np.random.default_rng(0).integers(0, pictures, (_RESAMPLED, pictures))
+    return np.array([_average_precision(matched, of_picture[:, drawn]) for drawn in draws])
+
+
+def _average_precision(matched: Any, pairs: NDArray[np.object_]) -> float:
+    """AP of people of all sizes, from (sizes, pictures) pairs."""
+    matched.evalImgs = pairs.ravel().tolist()
+    _quiet(matched.accumulate)
+    precision = matched.eval["precision"][..., 0, -1]
     return float(precision[precision > -1].mean()) if (precision > -1).any() else 0.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.calibration.coco import CocoAccuracy, CocoLabels
+from edgepose.calibration.coco import CocoEvaluation, CocoLabels
 from edgepose.calibration.oks import agreement
 from edgepose.calibration.source import Pictures
 from edgepose.engines.engine import Engine
@@ -65,9 +65,8 @@ class Judge:
         self._labels = labels
         self.gate = gate
         self._wanted = self.poses(reference)
-        self.accuracy = self._accuracy(self._wanted)
-        """COCO accuracy of the reference, where there are labels."""
-        self._resampled = self._resampled_ap(self._wanted)
+        self.evaluation = self._evaluation(self._wanted)
+        """The reference against the labels, where there are labels."""
 
     @property
     def persons(self) -> int:
@@ -78,11 +77,12 @@ class Judge:
         found = self.poses(engine)
         agreed = agreement(list(self._wanted.values()), list(found.values()), self._skeleton)
         oks = float(np.mean(agreed.oks)) if agreed.oks else float(not agreed.extra)
-        accuracy = self._accuracy(found)
-        drop = self.accuracy.ap - accuracy.ap if self.accuracy and accuracy else None
-        ap = accuracy.ap if accuracy else None
-        error = float(np.std(self._resampled - self._resampled_ap(found), ddof=1)) if self._labels else None
-        return Verdict(len(found), len(agreed.oks), oks, agreed.missed, agreed.extra, ap, drop, error, self.gate.holds(oks, drop))
+        people = len(found), len(agreed.oks), oks, agreed.missed, agreed.extra
+        wanted, got = self.evaluation, self._evaluation(found)
+        if wanted is None or got is None:
+            return Verdict(*people, None, None, None, self.gate.holds(oks, None))
+        lost = got.lost(wanted)
+        return Verdict(*people, got.accuracy.ap, lost, got.lost_error(wanted), self.gate.holds(oks, lost))
 
     def worst(self, engine: Engine, count: int) -> list[tuple[Picture, Poses, Poses, float]]:
         """(picture, its people by the reference, by the engine, OKS) of the pictures that agree least, worst first."""
@@ -106,8 +106,5 @@ class Judge:
             for key, path in self._pictures.items():
                 yield picture_from_file(path), key
 
-    def _accuracy(self, poses: dict[int, Poses]) -> CocoAccuracy | None:
-        return self._labels.accuracy(poses, self._skeleton) if self._labels else None
-
-    def _resampled_ap(self, poses: dict[int, Poses]) -> NDArray[np.float64]:
-        return self._labels.resampled_ap(poses, self._skeleton) if self._labels else np.zeros(0)
+    def _evaluation(self, poses: dict[int, Poses]) -> CocoEvaluation | None:
+        return self._labels.evaluation(poses, self._skeleton) if self._labels else None

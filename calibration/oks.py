@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.poses import Poses
+from edgepose.runtime.tracking import pairs_best_first
 
 # COCO's per-keypoint constants (pycocotools cocoeval, kpt_oks_sigmas); keypoints COCO lacks take the value of their neighbourhood.
 _SIGMA = {"nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087}
 _SIGMA |= {"ankle": 0.089, "neck": 0.079, "head": 0.079, "chest": 0.079, "toe": 0.089, "heel": 0.089}
 _OTHER_SIGMA = 0.079
 _AREA_OF_BOX = 0.53  # COCO: mean segment area over bounding box area
+_LEAST_OKS = 1e-12  # anything at all
 _SMALLEST_AREA = 32.0**2  # COCO labels no keypoints on smaller people
 
 
@@ -49,23 +51,13 @@ def agreement(references: Sequence[Poses], others: Sequence[Poses], skeleton: Sk
     missed = extra = 0
     for reference, other in zip(references, others, strict=True):
         matrix = oks_matrix(reference, other, skeleton)
-        found = _best_first(matrix)
-        oks += [found.get(i, 0.0) for i in range(len(reference))]
-        missed += len(reference) - len(found)
-        extra += len(other) - len(found)
+        rows, columns = pairs_best_first(matrix, _LEAST_OKS)
+        best = np.zeros(len(reference))
+        best[rows] = matrix[rows, columns]
+        oks += best.tolist()
+        missed += len(reference) - len(rows)
+        extra += len(other) - len(rows)
     return Agreement(tuple(oks), missed, extra)
-
-
-def _best_first(matrix: NDArray[np.float64]) -> dict[int, float]:
-    """Row -> OKS with the column it was paired with."""
-    found: dict[int, float] = {}
-    columns: set[int] = set()
-    for flat in np.argsort(-matrix, axis=None, kind="stable"):
-        row, column = (int(i) for i in np.unravel_index(flat, matrix.shape))
-        if row not in found and column not in columns and matrix[row, column] > 0:
-            found[row] = float(matrix[row, column])
-            columns.add(column)
-    return found
 
 
 def _sigmas(skeleton: Skeleton) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def calibration_records(calibrator: Calibrator, found: Calibrated, target: str) 
         missed=verdict.missed,
         extra=verdict.extra,
         ap=verdict.ap,
-        ap_fp32=calibrator.judge.accuracy.ap if calibrator.judge.accuracy else None,
+        ap_fp32=calibrator.judge.evaluation.accuracy.ap if calibrator.judge.evaluation else None,
         gate=str(calibrator.request.gate),
         executed=executed,
     )

@@ -103,7 +103,34 @@ class OpenPoseJsonSink(Sink):
         _write_complete(self._folder / f"{frame.name}_keypoints.json", text.encode())
 
 
-class CocoResultsSink(Sink):
+class TextSink(Sink):
+    """One text file."""
+
+    def __init__(self, path: Path, skeleton: Skeleton, buffering: int = -1) -> None:
+        _make_folder(path.parent)
+        self._path, self._skeleton, self._open = path, skeleton, True
+        with _told(path):
+            self._file = _hidden(path).open("w", encoding="utf-8", buffering=buffering)
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        with _completed(self._path):
+            try:
+                self._file.write(self._ending())
+            finally:
+                self._file.close()
+
+    def discard(self) -> None:
+        self._open = False
+        _drop(self._path, self._file)
+
+    def _ending(self) -> str:
+        return ""
+
+
+class CocoResultsSink(TextSink):
     """A COCO results file: a list of {image_id, category_id: 1, keypoints, score}, as `COCO.loadRes` of pycocotools takes it.
 
     `keypoints` are the 51 numbers x, y, v of `coco17_from`, so in COCO's convention, where a pixel's centre is a whole number: ours less
@@ -111,11 +138,7 @@ class CocoResultsSink(Sink):
     is a whole number, as COCO's file names are, else its index.
     """
 
-    def __init__(self, path: Path, skeleton: Skeleton) -> None:
-        _make_folder(path.parent)
-        self._path, self._skeleton, self._separator, self._open = path, skeleton, "[\n", True
-        with _told(path):
-            self._file = _hidden(path).open("w", encoding="utf-8")
+    _separator = "[\n"
 
     def write(self, frame: Frame, poses: Poses) -> None:
         _check_keypoints(poses, self._skeleton)
@@ -125,22 +148,11 @@ class CocoResultsSink(Sink):
                 self._file.write(self._separator + json.dumps(_coco_result(image_id, keypoints, float(score)), separators=(",", ":")))
                 self._separator = ",\n"
 
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        with _completed(self._path):
-            try:
-                self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-            finally:
-                self._file.close()
-
-    def discard(self) -> None:
-        self._open = False
-        _drop(self._path, self._file)
+    def _ending(self) -> str:
+        return "[]\n" if self._separator == "[\n" else "\n]\n"
 
 
-class JsonLinesSink(Sink):
+class JsonLinesSink(TextSink):
     """One JSON object a line and frame: name, index, time_s, and people with id (null where not tracked), score and keypoints.
 
     `keypoints` are [x, y, confidence] in the network's order, in picture pixels of our convention, null where absent. Each line is written
@@ -148,10 +160,7 @@ class JsonLinesSink(Sink):
     """
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
-        _make_folder(path.parent)
-        self._path, self._skeleton, self._open = path, skeleton, True
-        with _told(path):
-            self._file = _hidden(path).open("w", encoding="utf-8", buffering=1)
+        super().__init__(path, skeleton, buffering=1)
 
     def write(self, frame: Frame, poses: Poses) -> None:
         _check_keypoints(poses, self._skeleton)
@@ -167,17 +176,6 @@ class JsonLinesSink(Sink):
         line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people}
         with _told(self._path):
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
-
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        with _completed(self._path):
-            self._file.close()
-
-    def discard(self) -> None:
-        self._open = False
-        _drop(self._path, self._file)
 
 
 class VideoSink(Sink):

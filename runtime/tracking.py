@@ -110,7 +110,7 @@ def best_pairs(similarity: Floats) -> tuple[Indices, Indices]:
     rows, columns = _everyones_best(similarity)
     if len(set(columns.tolist())) == len(columns):
         return rows, columns
-    rows, columns = _best_first(similarity)
+    rows, columns = pairs_best_first(similarity, LEAST_SIMILARITY)
     while len(rows) > 1:
         crossed = similarity[rows[:, None], columns]
         own = crossed.diagonal()
@@ -130,11 +130,12 @@ def _everyones_best(similarity: Floats) -> tuple[Indices, Indices]:
     return rows, columns[rows]
 
 
-def _best_first(similarity: Floats) -> tuple[Indices, Indices]:
+def pairs_best_first(similarity: Floats, least: float) -> tuple[Indices, Indices]:
+    """(rows, columns): the most similar pair of all, then the most similar of what is left, down to `least`."""
     most, width, flat = min(similarity.shape), similarity.shape[1], similarity.ravel()
     rows: dict[int, int] = {}
     taken: set[int] = set()
-    for place in np.argsort(-flat, kind="stable")[: np.count_nonzero(flat >= LEAST_SIMILARITY)].tolist():
+    for place in np.argsort(-flat, kind="stable")[: np.count_nonzero(flat >= least)].tolist():
         row, column = divmod(place, width)
         if row not in rows and column not in taken:
             rows[row] = column

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
-from edgepose.calibration.coco import CocoLabels
+from edgepose.calibration.coco import CocoAccuracy, CocoLabels
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
 from edgepose.export.exporter import Export
@@ -42,15 +42,19 @@ def person(xy: np.ndarray[Any, Any], score: float = 1) -> Poses:
     return Poses(keypoints, np.array([score], np.float32))
 
 
+def accuracy(labels: CocoLabels, people: Poses) -> CocoAccuracy:
+    return labels.evaluation({1: people}, COCO18).accuracy
+
+
 def test_a_person_at_its_labels_has_ap_1_and_one_elsewhere_0(labelled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     annotations, folder, xy = labelled
     labels = CocoLabels(annotations, folder)
-    right = labels.accuracy({1: person(xy)}, COCO18)
+    right = accuracy(labels, person(xy))
     assert (right.ap, right.ap50, right.ar) == pytest.approx((1, 1, 1))
     assert (right.pictures, right.persons, right.found) == (1, 1, 1)
-    assert labels.accuracy({1: person(xy + 300)}, COCO18).ap == 0
-    assert 0 < labels.accuracy({1: person(xy + 4)}, COCO18).ap < 1
-    assert labels.accuracy({1: Poses(np.empty((0, 18, 3), np.float32), np.empty(0, np.float32))}, COCO18).ap == 0
+    assert accuracy(labels, person(xy + 300)).ap == 0
+    assert 0 < accuracy(labels, person(xy + 4)).ap < 1
+    assert accuracy(labels, no_poses(18)).ap == 0
     assert capsys.readouterr().out == "", "pycocotools must not write where results belong"
 
 
@@ -65,18 +69,18 @@ def test_the_error_of_a_loss_is_what_other_pictures_would_make_of_it(labelled: A
     labels = CocoLabels(tmp_path / "many.json", folder)
     whole = {i: person(xy) for i in ids}
     part = {i: no_poses(18) if i % 3 == 0 else people for i, people in whole.items()}
-    np.testing.assert_allclose(labels.resampled_ap(whole, COCO18), 1)
-    found = labels.resampled_ap(part, COCO18, 400)
+    all_found, some_found = labels.evaluation(whole, COCO18), labels.evaluation(part, COCO18)
+    nobody_found = labels.evaluation(dict.fromkeys(ids, no_poses(18)), COCO18)
     binomial = (1 / 3 * 2 / 3 / 30) ** 0.5
-    assert found.mean() == pytest.approx(labels.accuracy(part, COCO18).ap, abs=0.03)
-    assert found.std() == pytest.approx(binomial, rel=0.2)
-    np.testing.assert_array_equal(labels.resampled_ap(dict.fromkeys(ids, no_poses(18)), COCO18), 0)
+    assert some_found.lost(all_found) == pytest.approx(1 / 3, abs=0.02)
+    assert some_found.lost_error(all_found) == pytest.approx(binomial, rel=0.25)
+    assert (nobody_found.lost(all_found), nobody_found.lost_error(all_found)) == (pytest.approx(1), pytest.approx(0))
 
 
 def test_left_and_right_are_told_apart(labelled: Any) -> None:
     annotations, folder, xy = labelled
     swapped = xy[[0, *(k + 1 if k % 2 else k - 1 for k in range(1, 17))]]
-    assert CocoLabels(annotations, folder).accuracy({1: person(swapped)}, COCO18).ap < 0.2
+    assert accuracy(CocoLabels(annotations, folder), person(swapped)).ap < 0.2
 
 
 def test_labels_that_are_not_what_they_should_be_are_refused(labelled: Any, tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ def test_people_who_cross_slowly_keep_their_ids_by_either_method() -> None:
     assert len(runs) == 4
 
 
+def test_six_people_who_cross_keep_their_ids_as_by_the_hungarian_method() -> None:
+    ours, hungarian = id_cases(6, 30, 500, 3, lambda: None)
+    assert max(ours.switches) <= 1
+    assert ours.per_thousand_frames <= hungarian.per_thousand_frames + 1
+
+
 def test_ids_that_are_given_anew_in_every_frame_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "best_pairs", lambda _: (np.empty(0, np.intp),) * 2)
     case = id_cases(2, 30, 40, 1, lambda: None)[0]
