@@ -58,8 +58,10 @@ def accuracy(
         typer.echo(json.dumps({"environment": environment(), "reports": [asdict(report) for report in reports]}, indent=1))
         return
     first = reports[0].accuracy
+    networks = {_network(report.bundle) for report in reports}
+    of = f"{networks.pop()}, " if len(networks) == 1 else ""
     table = Table(
-        title=f"{first.pictures} pictures, {first.persons} people; AP lost ± standard error",
+        title=f"{of}{first.pictures} pictures, {first.persons} people; AP lost ± standard error",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
@@ -71,8 +73,13 @@ def accuracy(
         a = report.accuracy
         figures = [f"{v:.3f}" for v in (a.ap50, a.ap75, a.ap_medium, a.ap_large, a.ar)]
         lost = f"{report.lost:.4f} ± {report.lost_error:.4f}" if report is not reports[0] else ""
-        table.add_row(report.bundle, f"{a.ap:.4f}", lost, *figures, str(a.found))
+        table.add_row(report.bundle.removeprefix(f"{_network(report.bundle)}." if of else ""), f"{a.ap:.4f}", lost, *figures, str(a.found))
     console.messages().print(table, *(f"{report.bundle}: {report.execution}" for report in reports), sep="\n", highlight=False)
+
+
+def _network(bundle: str) -> str:
+    """A bundle's name without its target: what it is called where nobody renamed it."""
+    return bundle.removesuffix(".pose").rpartition(".")[0]
 
 
 @app.command("agreement")

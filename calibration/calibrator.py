@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepose.calibration.album import Album
 from edgepose.calibration.cache import CalibrationCache, default_cache
 from edgepose.calibration.coco import CocoLabels
 from edgepose.calibration.equalise import equalised
@@ -115,6 +116,10 @@ class Calibrator:
         return Quantiser(self.graph, self._contract, self._batch, means, seven_bits, not for_openvino)
 
     @property
+    def contract(self) -> ModelContract:
+        return self._contract
+
+    @property
     def request(self) -> CalibrationRequest:
         return self._request
 
@@ -142,21 +147,29 @@ class Calibrator:
 
     @cached_property
     def reference(self) -> Engine:
+        return self._open_reference()
+
+    def _open_reference(self) -> Engine:
         return engine_from_ir(self._onnx, self._contract, "fp32", "CPU", 2, self._batch)
 
     @cached_property
     def judge(self) -> Judge:
         """By the gate: on labelled pictures, on pictures given for it, or on the calibration pictures."""
         self._say("floating-point poses of the gate's pictures")
-        gate, labels = self._request.gate, self._request.labels
+        labels = self._request.labels
         if labels:
-            return Judge(self.reference, labels.pictures, gate, labels)
-        return Judge(self.reference, self.pictures.pictures if self._judged_on is None else self._judged_on, gate)
+            return self._judge(labels.pictures, self._request.gate, labels)
+        return self._judge(self.pictures.pictures if self._judged_on is None else self._judged_on, self._request.gate)
 
     @cached_property
     def quick(self) -> Judge:
         """On a few calibration pictures, for the choice between calibrators."""
-        return Judge(self.reference, self.pictures.pictures[:_QUICK_PICTURES], Gate())
+        return self._judge(self.pictures.pictures[:_QUICK_PICTURES], Gate())
+
+    def _judge(self, pictures: Mapping[int, Path] | Pictures, gate: Gate, labels: CocoLabels | None = None) -> Judge:
+        album = Album(pictures, self._cache)
+        wanted = album.remembered({**self._key, "model": "floating point"}, self._open_reference)
+        return Judge(album, wanted, self._contract.skeleton, gate, labels)
 
     @cached_property
     def _key(self) -> dict[str, Any]:

@@ -1,23 +1,16 @@
-"""`Judge`: what a quantised engine loses against the floating-point one, in COCO AP or, without labels, in agreement of the poses."""
+"""`Judge`: what a quantised model loses against the floating-point one, in COCO AP or, without labels, in agreement of the poses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgepose.calibration.album import Album, Found, Picture
 from edgepose.calibration.coco import CocoEvaluation, CocoLabels
 from edgepose.calibration.oks import agreement
-from edgepose.calibration.source import Pictures
-from edgepose.engines.engine import Engine
-from edgepose.runtime.estimator import PoseEstimator
+from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.poses import Poses
-from edgepose.runtime.sources import picture_from_file
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +50,15 @@ class Gate:
 
 
 class Judge:
-    """Compares engines with `reference` on one set of pictures."""
+    """Compares what models find in an album with what the reference finds."""
 
-    def __init__(self, reference: Engine, pictures: Mapping[int, Path] | Pictures, gate: Gate, labels: CocoLabels | None = None) -> None:
-        self._pictures = pictures
-        self._skeleton = reference.contract.skeleton
-        self._labels = labels
-        self.gate = gate
-        self._wanted = self.poses(reference)
-        self.evaluation = self._evaluation(self._wanted)
+    def __init__(self, album: Album, wanted: Found, skeleton: Skeleton, gate: Gate, labels: CocoLabels | None = None) -> None:
+        self.album, self.gate = album, gate
+        self._wanted, self._skeleton, self._labels = wanted, skeleton, labels
+        self.evaluation = self._evaluation(wanted)
         """The reference against the labels, where there are labels."""
 
-    @property
-    def persons(self) -> int:
-        return sum(map(len, self._wanted.values()))
-
-    def verdict(self, engine: Engine) -> Verdict:
-        """Runs the engine on all pictures."""
-        found = self.poses(engine)
+    def verdict(self, found: Found) -> Verdict:
         agreed = agreement(list(self._wanted.values()), list(found.values()), self._skeleton)
         oks = float(np.mean(agreed.oks)) if agreed.oks else float(not agreed.extra)
         people = len(found), len(agreed.oks), oks, agreed.missed, agreed.extra
@@ -84,27 +68,15 @@ class Judge:
         lost = got.lost(wanted)
         return Verdict(*people, got.accuracy.ap, lost, got.lost_error(wanted), self.gate.holds(oks, lost))
 
-    def worst(self, engine: Engine, count: int) -> list[tuple[Picture, Poses, Poses, float]]:
-        """(picture, its people by the reference, by the engine, OKS) of the pictures that agree least, worst first."""
-        found = self.poses(engine)
+    def worst(self, found: Found, count: int) -> list[tuple[Picture, Poses, Poses, float]]:
+        """(picture, its people by the reference, those found, OKS) of the pictures that agree least, worst first."""
         marks = {}
-        for key, wanted in self._wanted.items():
-            agreed = agreement([wanted], [found[key]], self._skeleton)
-            marks[key] = (sum(agreed.oks) + 1e-9) / (len(wanted) + agreed.extra + 1e-9)
-        pictures = {key: key for key in sorted(marks, key=lambda key: marks[key])[:count]}
-        shown = {key: picture for picture, key in self._read() if key in pictures}
-        return [(shown[key], self._wanted[key], found[key], marks[key]) for key in pictures]
+        for number, wanted in self._wanted.items():
+            agreed = agreement([wanted], [found[number]], self._skeleton)
+            marks[number] = (sum(agreed.oks) + 1e-9) / (len(wanted) + agreed.extra + 1e-9)
+        chosen = sorted(marks, key=lambda number: marks[number])[:count]
+        pictures = {number: picture for picture, number in self.album.read() if number in chosen}
+        return [(pictures[number], self._wanted[number], found[number], marks[number]) for number in chosen]
 
-    def poses(self, engine: Engine) -> dict[int, Poses]:
-        """The people an engine finds, by picture."""
-        return dict(PoseEstimator(engine).estimate_all(self._read()))
-
-    def _read(self) -> Iterator[tuple[Picture, int]]:
-        if isinstance(self._pictures, np.ndarray):
-            yield from zip(self._pictures, range(len(self._pictures)), strict=True)
-        else:
-            for key, path in self._pictures.items():
-                yield picture_from_file(path), key
-
-    def _evaluation(self, poses: dict[int, Poses]) -> CocoEvaluation | None:
+    def _evaluation(self, poses: Found) -> CocoEvaluation | None:
         return self._labels.evaluation(poses, self._skeleton) if self._labels else None

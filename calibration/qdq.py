@@ -5,7 +5,8 @@ and pairs only in front of weighted layers: so a convolution fuses with its ReLU
 other from the convolution it fuses with (TensorRT developer guide, "Q/DQ placement recommendations"). The file depends on no device.
 
 TensorRT knows signed INT8 only, so a tensor after a ReLU uses half of its levels. OpenVINO also computes UINT8 by INT8, at the same speed:
-for it such tensors take 255 levels, which halves the rounding of most activations.
+for it every tensor has all levels between its lowest and highest value, which halves the rounding of most activations. It must not be given
+signed INT8: on CPUs with VNNI and without AMX, OpenVINO 2026.4.1 rounds a concatenation in signed INT8 to whole numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from edgepose.calibration.bias import correct_biases
 from edgepose.calibration.graph import WEIGHTED, NetworkGraph
 from edgepose.calibration.qdq_rules import check_qdq
-from edgepose.calibration.ranges import Range, Ranges, step
+from edgepose.calibration.ranges import Levels, Range, Ranges, step, zero_point
 from edgepose.engines.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -41,12 +42,11 @@ def quantised_onnx(
     floating: frozenset[str],
     means: Mapping[str, NDArray[np.float64]],
     seven_bits: bool = False,
-    unsigned: bool = False,
+    levels: Levels = Levels.SIGNED,
 ) -> ModelProto:
     """`graph`'s model with Q/DQ pairs in front of every layer that is not in `floating`, its bias corrected by the input's `means`.
 
-    `seven_bits` halves the range of the weights' levels; `unsigned`, for OpenVINO, makes tensors that are never negative UINT8.
-    Raises ExportError, see `qdq_rules`, for a model that is not `unsigned`.
+    `seven_bits` halves the range of the weights' levels. Raises ExportError, see `qdq_rules`, for SIGNED `levels`.
     """
     import onnx
 
@@ -59,7 +59,7 @@ def quantised_onnx(
     layers = [layer for layer in graph.layers if layer.name not in floating]
     names = [layer.name for layer in layers]
     correct_biases(copy, [layer for layer in layers if layer.kind == "Conv"], means)
-    overrides = {layer.tensor: [_unsigned(ranges[layer.tensor])] for layer in layers if unsigned and ranges[layer.tensor][0] == 0}
+    overrides = {} if levels is Levels.SIGNED else {layer.tensor: [_unsigned(ranges[layer.tensor], levels)] for layer in layers}
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(
         copy,
@@ -82,13 +82,13 @@ def quantised_onnx(
         root.setLevel(before)
     quantiser.model.topological_sort()
     model: ModelProto = quantiser.model.model
-    if not unsigned:
+    if levels is Levels.SIGNED:
         check_qdq(model)
     return model
 
 
-def _unsigned(limits: Range) -> dict[str, Any]:
+def _unsigned(limits: Range, levels: Levels) -> dict[str, Any]:
     from onnxruntime.quantization import QuantType
 
-    scale, zero_point = np.array(step(limits, True), np.float32), np.array(0, np.uint8)
-    return {"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero_point}
+    scale, zero = np.array(step(limits, levels), np.float32), np.array(zero_point(limits, levels), np.uint8)
+    return {"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero}

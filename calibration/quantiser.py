@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from edgepose.calibration.graph import Layer, NetworkGraph
 from edgepose.calibration.half import LARGEST, half_precision
 from edgepose.calibration.qdq import quantised_onnx
-from edgepose.calibration.ranges import Ranges
+from edgepose.calibration.ranges import Levels, Ranges
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.engine import Engine
 from edgepose.engines.onnxruntime_ import engine_from_onnx
 from edgepose.engines.openvino_ import engine_from_ir
 
 _SLOTS = 2
+_TWIN = "twin.onnx"
+"""The same values in the 8 bits that OpenVINO computes rightly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiser:
     """`means` is each tensor's average a channel. `seven_bits` keeps weights within 7 bits, for CPUs whose INT8 products saturate.
-    For OpenVINO, activations that are never negative are UINT8.
 
     A model is run by OpenVINO as it will run; one `for_tensorrt` by ONNX Runtime, which computes the rounding of every Q/DQ pair as the
     ONNX standard defines it and the layers between them in floating point: what TensorRT will compute, several times slower.
@@ -43,15 +44,17 @@ class Quantiser:
     for_tensorrt: bool
 
     @property
-    def unsigned(self) -> bool:
-        return not self.for_tensorrt
+    def levels(self) -> Levels:
+        return Levels.SIGNED if self.for_tensorrt else Levels.ASYMMETRIC
 
     def write(self, ranges: Ranges, floating: frozenset[str], folder: Path) -> None:
-        """Writes `model.onnx`."""
+        """Writes `model.onnx`, and for TensorRT also what `open_quick` opens."""
         import onnx
 
-        model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, self.unsigned)
+        model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, self.levels)
         if self.for_tensorrt:
+            twin = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, Levels.SHIFTED)
+            onnx.save(twin, str(folder / _TWIN))
             halved = {layer.name for layer in self.graph.layers if layer.name in floating and _fits_half(layer, ranges)}
             model = half_precision(model, {node.name for node in model.graph.node} - halved)
         onnx.save(model, str(folder / "model.onnx"))
@@ -64,6 +67,7 @@ class Quantiser:
 
     def open_quick(self, model: Path) -> Engine:
         """For either target OpenVINO in INT8 and FP32: near what both compute, and fast."""
+        model = model.with_name(_TWIN) if self.for_tensorrt else model
         return engine_from_ir(model, self.contract, "int8", "CPU", _SLOTS, self.batch, exact=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from types import MappingProxyType
 
 import numpy as np
@@ -49,10 +50,26 @@ CALIBRATORS = MappingProxyType({"mean-min-max": mean_min_max, "min-max": min_max
 """By the name a user gives; the pose calibrator, which needs a network to try them on, is `edgepose.calibration.search`."""
 
 
-def step(limits: Range, unsigned: bool) -> float:
-    """What one level is worth: 127 to each side of zero, or 255 above it, where `unsigned` and the tensor is never negative."""
+class Levels(Enum):
+    """How a range becomes 8 bits. SIGNED: INT8 around zero, all that TensorRT knows. SHIFTED: the same values as UINT8 with a zero point
+    of 128. ASYMMETRIC: UINT8 from lowest to highest."""
+
+    SIGNED = "signed"
+    SHIFTED = "shifted"
+    ASYMMETRIC = "asymmetric"
+
+
+def step(limits: Range, levels: Levels) -> float:
+    """What one level is worth."""
     low, high = limits
-    return high / 255 if unsigned and low == 0 else max(-low, high) / 127
+    return (high - low) / 255 if levels is Levels.ASYMMETRIC else max(-low, high) / 127
+
+
+def zero_point(limits: Range, levels: Levels) -> int:
+    """The level that means zero."""
+    if levels is Levels.ASYMMETRIC:
+        return round(-limits[0] / step(limits, levels))
+    return 128 if levels is Levels.SHIFTED else 0
 
 
 def _ranges(statistics: ActivationStatistics, choose: Callable[[NDArray[np.int64]], int]) -> Ranges:

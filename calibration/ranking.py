@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgepose.calibration.graph import NetworkGraph
 from edgepose.calibration.qdq import quantised_onnx
-from edgepose.calibration.ranges import Ranges, step
+from edgepose.calibration.ranges import Levels, Ranges, step
 from edgepose.calibration.source import Pictures
 from edgepose.calibration.statistics import BINS, ActivationStatistics
 from edgepose.engines.contract import ModelContract
@@ -43,13 +43,13 @@ def ranked_layers(
     return sorted(errors.items(), key=lambda pair: -(pair[1] ** 2) / cost[pair[0]])
 
 
-def input_noise(statistics: ActivationStatistics, ranges: Ranges, tensor: str, unsigned: bool) -> float:
+def input_noise(statistics: ActivationStatistics, ranges: Ranges, tensor: str, levels: Levels) -> float:
     """Noise over signal, in power, that INT8 adds to one tensor: rounding within its range and what saturates beyond it."""
     index = statistics.tensors.index(tensor)
     counts, limit = statistics.counts[index], float(statistics.limits[index])
     centre = (np.arange(BINS) + 0.5) * (2 * limit / BINS) - limit
     low, high = ranges[tensor]
-    rounding = step(ranges[tensor], unsigned) ** 2 / 12
+    rounding = step(ranges[tensor], levels) ** 2 / 12
     noise = np.where((centre < low) | (centre > high), np.square(centre - np.clip(centre, low, high)), rounding)
     signal = float(counts @ np.square(centre))
     return float(counts @ noise) / signal if signal else 0.0

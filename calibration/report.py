@@ -21,6 +21,7 @@ from edgepose.calibration.ranking import input_noise
 from edgepose.calibration.search import Calibrated, Step
 from edgepose.engines.bundle import AccuracyRecord, CalibrationRecord
 from edgepose.engines.engine import Engine
+from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.overlay import draw_poses
 from edgepose.runtime.poses import Poses
 
@@ -75,8 +76,8 @@ def calibration_records(calibrator: Calibrator, found: Calibrated, target: str) 
 def layer_noise(calibrator: Calibrator, found: Calibrated, target: str) -> dict[str, float]:
     """Layer in INT8 -> noise over signal, in power, of its quantised input."""
     layers = [layer for layer in calibrator.graph.layers if layer.name not in found.candidate.floating]
-    ranges, unsigned = found.candidate.ranges, calibrator.quantiser(target).unsigned
-    return {layer.name: input_noise(calibrator.statistics, ranges, layer.tensor, unsigned) for layer in layers}
+    ranges, levels = found.candidate.ranges, calibrator.quantiser(target).levels
+    return {layer.name: input_noise(calibrator.statistics, ranges, layer.tensor, levels) for layer in layers}
 
 
 def report_facts(calibrator: Calibrator, found: Calibrated, target: str, noise: dict[str, float]) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def _page(calibrator: Calibrator, found: Calibrated, facts: dict[str, Any], titl
         "<h2>Accuracy by step</h2>" + _plot(lambda axes: _accuracy_bars(axes, found.steps)),
         "<h2>Noise that INT8 adds to each layer's input</h2>" + _plot(lambda axes: _noise_bars(axes, noise)),
         "<h2>Heatmap values before and after</h2>" + _plot(lambda axes: _histograms(axes, calibrator, engine)),
-        "<h2>Pictures that agree least: FP32 left, INT8 right</h2>" + _worst(calibrator, engine),
+        "<h2>Pictures that agree least: FP32 left, INT8 right</h2>" + _worst(calibrator, found),
     ]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
@@ -174,16 +175,16 @@ def _heatmaps(engine: Engine, picture: NDArray[np.uint8]) -> NDArray[np.float32]
     return np.array(slot.wait().heatmaps[0], np.float32)
 
 
-def _worst(calibrator: Calibrator, engine: Engine) -> str:
+def _worst(calibrator: Calibrator, found: Calibrated) -> str:
     rows = []
-    for picture, wanted, got, mark in calibrator.judge.worst(engine, _WORST):
-        pair = np.hstack([_small(picture, poses, engine) for poses in (wanted, got)])
+    for picture, wanted, got, mark in calibrator.judge.worst(found.found, _WORST):
+        pair = np.hstack([_small(picture, poses, calibrator.contract.skeleton) for poses in (wanted, got)])
         rows.append(f"<p>agreement {mark:.3f}: {len(wanted)} people in FP32, {len(got)} in INT8<br>{_image(pair)}</p>")
     return "".join(rows)
 
 
-def _small(picture: NDArray[np.uint8], poses: Poses, engine: Engine) -> NDArray[np.uint8]:
-    image = draw_poses(picture, poses, engine.contract.skeleton)
+def _small(picture: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> NDArray[np.uint8]:
+    image = draw_poses(picture, poses, skeleton)
     width = round(image.shape[1] * _PICTURE_HEIGHT / image.shape[0])
     return np.asarray(cv2.resize(image, (width, _PICTURE_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 

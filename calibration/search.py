@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepose.calibration.album import Found
 from edgepose.calibration.cache import CalibrationCache
 from edgepose.calibration.graph import NetworkGraph
 from edgepose.calibration.judge import Judge, Verdict
@@ -58,10 +59,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The candidate that holds the gate, its model file in the cache, and the way to it; the last step is the verdict on it."""
+    """The candidate that holds the gate, its model file in the cache, whom it finds in the gate's pictures, and the way to it, whose last
+    step is the verdict on it."""
 
     candidate: Candidate
     model: Path
+    found: Found
     steps: tuple[Step, ...]
 
     @property
@@ -120,7 +123,8 @@ class CalibrationSearch:
         return Candidate(calibrator, CALIBRATORS[calibrator](self._statistics), floating)
 
     def _calibrated(self, candidate: Candidate) -> Calibrated:
-        return Calibrated(candidate, self._model(candidate), tuple(self._steps))
+        model = self._model(candidate)
+        return Calibrated(candidate, model, self._found(model, fast=False), tuple(self._steps))
 
     def _choice(self, floating: frozenset[str]) -> dict[str, Any]:
         """The calibrators' names, best first."""
@@ -184,18 +188,19 @@ class CalibrationSearch:
         self._say(f"try: {candidate.calibrator}, {action}")
         with tempfile.TemporaryDirectory(prefix="edgepose-try-") as scratch:
             self._quantiser.write(candidate.ranges, candidate.floating, Path(scratch))
-            return self._step(candidate, action, self._quick, Path(scratch) / "model.onnx", True)
+            with closing(self._quantiser.open_quick(Path(scratch) / "model.onnx")) as engine:
+                return self._step(candidate, action, self._quick, self._quick.album.found_by(engine))
 
     def _judged(self, candidate: Candidate, action: str) -> Verdict:
         """By the gate; what is simulated slowly is simulated only where the fast engine holds the gate."""
         self._say(f"judge: {candidate.calibrator}, {action}")
         model = self._model(candidate)
         if self._quantiser.for_tensorrt:
-            self._steps.append(self._step(candidate, action, self._judge, model, True))
+            self._steps.append(self._step(candidate, action, self._judge, self._found(model, fast=True)))
             if not self._steps[-1].verdict.holds:
                 return self._steps[-1].verdict
             self._say("judge: as TensorRT will compute it")
-        self._steps.append(self._step(candidate, action, self._judge, model, False))
+        self._steps.append(self._step(candidate, action, self._judge, self._found(model, fast=False)))
         return self._steps[-1].verdict
 
     def _model(self, candidate: Candidate) -> Path:
@@ -207,11 +212,14 @@ class CalibrationSearch:
         quantiser = self._quantiser
         return {"seven_bits": quantiser.seven_bits, "for_tensorrt": quantiser.for_tensorrt, "floating": sorted(floating)}
 
-    def _step(self, candidate: Candidate, action: str, judge: Judge, model: Path, quick: bool) -> Step:
-        with closing(self._quantiser.open_quick(model) if quick else self._quantiser.open(model)) as engine:
-            verdict = judge.verdict(engine)
+    def _found(self, model: Path, fast: bool) -> Found:
+        """Whom a model of the cache, which is named by what it was made from, finds in the gate's pictures."""
+        key = {**self._key, "model": model.parent.name, "fast": fast}
+        return self._judge.album.remembered(key, lambda: self._quantiser.open_quick(model) if fast else self._quantiser.open(model))
+
+    def _step(self, candidate: Candidate, action: str, judge: Judge, found: Found) -> Step:
         share = self._graph.int8_share(candidate.floating)
-        return Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, judge is self._quick, verdict)
+        return Step(action, candidate.calibrator, tuple(sorted(candidate.floating)), share, judge is self._quick, judge.verdict(found))
 
 
 def check_calibrator(name: str) -> None:

@@ -27,6 +27,7 @@ from edgepose.engines.bundle import (
     record_of,
     write_manifest,
 )
+from edgepose.engines.contract import ModelContract
 from edgepose.engines.engine import Engine, Execution
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.onnxruntime_ import engine_from_onnx
@@ -50,15 +51,18 @@ LOSSLESS = Tolerance(1e-5, 0.999)
 TOLERANCES = {
     "onnx": LOSSLESS,
     "ov-fp32": Tolerance(1e-4, 0.999),
-    "ov-fp16": Tolerance(1e-2, 0.99),
-    "ov-bf16": Tolerance(5e-2, 0.95, "mean"),
+    "ov-fp16": Tolerance(3e-2, 0.95, "mean"),
+    "ov-bf16": Tolerance(2e-1, 0.9, "mean"),
     "ov-int8": Tolerance(1.0, 0.0, "mean"),  # calibrated: the gate judges, this only notices a network that fell apart
     "trt-fp32": LOSSLESS,
-    "trt-fp16": Tolerance(1e-2, 0.95, "mean"),
+    "trt-fp16": Tolerance(3e-2, 0.95, "mean"),
     "trt-int8": Tolerance(1.0, 0.0, "mean"),
 }
 _NOISE_PICTURES = 4
+_CALIBRATION_PICTURES = 12
 _HALF_PICTURES = 4
+_HALF_RMSE = 1e-2
+"""Nodes return to FP32 until these pictures' outputs are so near: well within the tolerance, because others will be farther off."""
 _TOOLS = ("edgepose", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy")
 Say = Callable[[str], None]
 
@@ -84,21 +88,30 @@ def export_bundles(
 ) -> list[Export]:
     """Writes one bundle a target, `out/<name>-<HxW>.<target>.pose`.
 
-    `pictures` are fitted (n, height, width, 3) BGR levels for the comparison; without them structured noise is used. `say` is told
-    each step as it begins. `calibration` is what INT8 targets are made by; without labels its gate judges on `pictures`. `tick` is told
-    (done, all) while its statistics are collected. Raises ExportError, ParityError, CalibrationError, AccuracyGateFailed, SinkError,
-    ConfigError or BackendUnavailable; a bundle that was not proven is not written.
+    `pictures` are fitted (n, height, width, 3) BGR levels for the comparison; without them some of the calibration's, and without a
+    calibration structured noise. `say` is told each step as it begins. `calibration` is what INT8 targets are made by; without labels its
+    gate judges on `pictures`. `tick` is told (done, all) while its statistics are collected.
+
+    Raises ExportError, ParityError, CalibrationError, AccuracyGateFailed, SinkError, ConfigError or BackendUnavailable; a bundle that was
+    not proven is not written.
     """
     _check_targets(network, targets, calibration)
-    noise = pictures is None
-    seen = structured_noise(network.contract, _NOISE_PICTURES) if pictures is None else pictures
-    check = ParityCheck(network.contract, seen, noise)
     with tempfile.TemporaryDirectory(prefix="edgepose-export-") as scratch, ExitStack() as open_engines:
-        chain = _Chain(network, batch, opset, check, Path(scratch), say, open_engines)
+        onnx, size = Path(scratch) / "simplified" / "model.onnx", _size(batch)
+        calibrator = (
+            open_engines.enter_context(Calibrator(onnx, network.contract, size, calibration, pictures, say, tick)) if calibration else None
+        )
+        check = _parity_check(network.contract, pictures, calibrator)
+        chain = _Chain(network, batch, opset, check, calibrator, Path(scratch), say, open_engines)
         chain.convert()
-        if calibration:
-            chain.calibrate(calibration, tick)
         return [chain.bundle(target, out) for target in targets]
+
+
+def _parity_check(contract: ModelContract, pictures: Pictures | None, calibrator: Calibrator | None) -> ParityCheck:
+    if pictures is None and calibrator:
+        pictures = calibrator.pictures.pictures[:_CALIBRATION_PICTURES]
+    noise = pictures is None
+    return ParityCheck(contract, structured_noise(contract, _NOISE_PICTURES) if pictures is None else pictures, noise)
 
 
 def steps(network: Network, targets: Sequence[Target]) -> int:
@@ -122,14 +135,21 @@ class _Chain:
     """The stages of one export, each compared with the one before as soon as it exists."""
 
     def __init__(
-        self, network: Network, batch: Batch, opset: int, check: ParityCheck, scratch: Path, say: Say, open_engines: ExitStack
+        self,
+        network: Network,
+        batch: Batch,
+        opset: int,
+        check: ParityCheck,
+        calibrator: Calibrator | None,
+        scratch: Path,
+        say: Say,
+        open_engines: ExitStack,
     ) -> None:
         self._network, self._batch, self._opset, self._open_engines = network, batch, opset, open_engines
-        self._check, self._scratch, self._say = check, scratch, say
-        self._size = 1 if batch == "dynamic" else batch
+        self._check, self._calibrator, self._scratch, self._say = check, calibrator, scratch, say
+        self._size = _size(batch)
         self._stages: list[Stage] = []
         self._parity: list[HopParity] = []
-        self._calibrator: Calibrator | None = None
 
     @property
     def _onnx(self) -> Path:
@@ -155,13 +175,6 @@ class _Chain:
         save_onnx(model, self._onnx)
         self._say("compare simplified ONNX")
         self._append(OnnxStage("simplified", self._onnx, network.contract, self._size))
-
-    def calibrate(self, request: CalibrationRequest, tick: Tick) -> None:
-        """Prepares the calibration; nothing is read before an INT8 target asks for it."""
-        judged_on = self._check.photographs
-        self._calibrator = self._open_engines.enter_context(
-            Calibrator(self._onnx, self._network.contract, self._size, request, judged_on, self._say, tick)
-        )
 
     def bundle(self, target: Target, out: Path) -> Export:
         contract = self._network.contract
@@ -212,7 +225,7 @@ class _Chain:
             return self._calibrated(target, directory)
         if target.name == "trt-fp16":
             seen = normalised(self._check.pictures[:_HALF_PICTURES], self._network.contract.input).astype(np.float32)
-            model, islands = fp16_from_onnx(self._onnx, seen, TOLERANCES[target.name].relative_rmse)
+            model, islands = fp16_from_onnx(self._onnx, seen, _HALF_RMSE)
             if islands:
                 self._say(f"{len(islands)} nodes stay in FP32: {', '.join(islands[:3])}")
             return save_onnx(model, directory / "model.onnx"), None, None
@@ -249,6 +262,11 @@ class _Chain:
         if len(self._stages) > 1:
             hops.append(self._check.compare(self._stages[0], stage, tolerance))
         return tuple(hops)
+
+
+def _size(batch: Batch) -> int:
+    """The batch that is proven."""
+    return 1 if batch == "dynamic" else batch
 
 
 def _module(network: Network) -> torch.nn.Module:

@@ -46,10 +46,6 @@ class ParityCheck:
         """What is compared on, photographs or noise."""
         return self._pictures
 
-    @property
-    def photographs(self) -> Pictures | None:
-        return None if self._noise else self._pictures
-
     def compare(self, before: Stage, after: Stage, tolerance: Tolerance) -> HopParity:
         """The figures of a hop. Raises ParityError where they lie beyond the tolerance."""
         found = self.measure(before, after, tolerance)

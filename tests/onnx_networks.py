@@ -62,6 +62,34 @@ def depthwise_network(spread: float, seed: int = 0) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def concatenating_network(seed: int = 0) -> Any:
+    """Two stages, the second of which reads the first one's signed maps beside features. Inputs and outputs as of `depthwise_network`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(seed)
+    nodes: list[Any] = []
+    tensors: list[Any] = []
+
+    def conv(source: str, out: str, shape: tuple[int, ...], stride: int = 1) -> None:
+        values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])), rng.standard_normal(shape[0]) * 0.1
+        tensors.extend(numpy_helper.from_array(v.astype(np.float32), f"{out}_{n}") for n, v in zip("wb", values, strict=True))
+        pads, strides = [shape[2] // 2] * 4, [stride] * 2
+        nodes.append(helper.make_node("Conv", [source, f"{out}_w", f"{out}_b"], [out], f"conv_{out}", pads=pads, strides=strides))
+
+    conv("picture", "c1", (16, 3, 3, 3), 4)
+    nodes.append(helper.make_node("Relu", ["c1"], ["features"], "relu_features"))
+    conv("features", "stage", (16, 16, 1, 1))
+    nodes.append(helper.make_node("Concat", ["stage", "features"], ["cat"], "cat", axis=1))
+    conv("cat", "c2", (16, 32, 1, 1))
+    nodes.append(helper.make_node("Relu", ["c2"], ["r2"], "relu_r2"))
+    conv("r2", "heat_out", (3, 16, 1, 1))
+    conv("r2", "paf_out", (2, 16, 1, 1))
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 6, 8]) for n, c in (("heat_out", 3), ("paf_out", 2))]
+    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 24, 32])
+    graph = helper.make_graph(nodes, "concatenating", [picture], outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def outputs_of(model: Any, seen: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     from edgepose.engines.onnxruntime_ import session_from_onnx
 

@@ -84,27 +84,3 @@ def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model
             )
         )
     assert abs(errors[1]) < abs(errors[0])
-
-
-def test_unsigned_activations_halve_the_rounding_where_nothing_is_negative(tmp_path: Path, tiny_model: Any) -> None:
-    from onnx import numpy_helper
-
-    graph = network_graph(saved(onnx_networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
-    contract = tiny_model.contract
-    statistics = measured(graph.path, contract)
-    ranges, means = mean_min_max(statistics), statistics.by_tensor(statistics.means)
-    models = [quantised_onnx(graph, ranges, graph.floating(False), means, unsigned=unsigned) for unsigned in (False, True)]
-    constants = [{tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer} for model in models]
-    never_negative = {layer.tensor for layer in graph.layers if ranges[layer.tensor][0] == 0} & set(means)
-    scales = [name for name in constants[0] if name.endswith("_scale") and name.removesuffix("_scale") in never_negative]
-    assert len(scales) >= 2
-    for name in scales:
-        signed, unsigned = (found[name.replace("_scale", "_zero_point")] for found in constants)
-        assert (signed.dtype, unsigned.dtype) == (np.int8, np.uint8) and signed == unsigned == 0
-        assert float(constants[0][name]) / float(constants[1][name]) == pytest.approx(255 / 127, rel=1e-5)
-    untouched = set(constants[0]) - {other for name in scales for other in (name, name.replace("_scale", "_zero_point"))}
-    assert all(np.array_equal(constants[0][name], constants[1][name]) for name in untouched)
-    seen = normalised(structured_noise(contract, 12), contract.input).astype(np.float32)
-    reference = onnx_networks.outputs_of(graph.model, seen)
-    signed, unsigned = (relative(reference, onnx_networks.outputs_of(model, seen)) for model in models)
-    assert unsigned < signed

@@ -59,10 +59,9 @@ def test_both_int8_bundles_tell_what_they_were_made_from_and_what_they_lose(int8
 
 @pytest.mark.slow
 def test_ov_int8_really_computes_in_int8(int8_bundles: dict[str, Export]) -> None:
-    """With UINT8 where activations are never negative: most of this network's, whose first layers end in a ReLU."""
+    """All layers but the two heads."""
     execution = int8_bundles["ov-int8"].execution
-    signed, unsigned = (execution.precisions[name] for name in ("i8", "u8"))
-    assert signed + unsigned == 56 and unsigned > 40 and sum(execution.precisions.values()) == 58
+    assert sum(execution.precisions.get(name, 0) for name in ("i8", "u8")) == 56 and sum(execution.precisions.values()) == 58
     assert execution.shares["int8"] > 0.99
     weights = {name: int8_bundles[name].bundle.model_path for name in ("ov-int8", "trt-int8")}
     assert weights["ov-int8"].with_suffix(".bin").stat().st_size < weights["trt-int8"].stat().st_size / 3
