@@ -9,14 +9,17 @@ from pathlib import Path
 
 from edgepose.runtime.paf import INSTRUCTION_SETS
 
+_LOW_PRECISION = {"avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16", "asimdhp"}
+
 
 def environment() -> dict[str, object]:
-    """Processor, instruction sets of the parser, and versions, for a results file."""
+    """Processor, instruction sets of the parser, what INT8 and BF16 the processor computes, and versions, for a results file."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "instruction_sets": list(INSTRUCTION_SETS),
+        "arithmetic": _arithmetic(),
         "python": platform.python_version(),
         "numpy": version("numpy"),
         **{name: version(name) for name in ("edgepose", "openvino", "onnxruntime") if _installed(name)},
@@ -31,14 +34,24 @@ def _installed(name: str) -> bool:
     return True
 
 
+def _arithmetic() -> list[str]:
+    """By Linux's names, x86 and ARM; empty where it does not say."""
+    return sorted({word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()} & _LOW_PRECISION)
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
 def _processor() -> str:
     """The name that Linux gives it; ARM boards give their board's."""
-    for path, key in (("/proc/cpuinfo", "model name"), ("/sys/firmware/devicetree/base/model", "")):
-        try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        names = [line.partition(":")[2] for line in text.splitlines() if line.startswith(key)] if key else [text]
-        if names:
-            return names[0].strip(" \0\t")
-    return platform.processor() or "unknown"
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    try:
+        return Path("/sys/firmware/devicetree/base/model").read_text(encoding="utf-8", errors="replace").strip(" \0\t\n")
+    except OSError:
+        return platform.processor() or "unknown"

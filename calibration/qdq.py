@@ -1,12 +1,13 @@
 """INT8 as an ONNX file with explicit Q/DQ pairs, by ONNX Runtime's quantiser with TensorRT's settings; OpenVINO reads it too.
 
-Zero points of 0 on both sides, weights per output channel and kept as floating point in front of their own Q/DQ, biases in floating point,
-and pairs only in front of weighted layers: so a convolution fuses with its ReLU, and a residual sum gets its skipped input in INT8 and the
-other from the convolution it fuses with (TensorRT developer guide, "Q/DQ placement recommendations"). The file depends on no device.
+Weights per output channel with zero points of 0 and kept as floating point in front of their own Q/DQ, biases in floating point, and pairs
+only in front of weighted layers: so a convolution fuses with its ReLU, and a residual sum gets its skipped input in INT8 and the other from
+the convolution it fuses with (TensorRT developer guide, "Q/DQ placement recommendations"). The file depends on no device.
 
-TensorRT knows signed INT8 only, so a tensor after a ReLU uses half of its levels. OpenVINO also computes UINT8 by INT8, at the same speed:
-for it every tensor has all levels between its lowest and highest value, which halves the rounding of most activations. It must not be given
-signed INT8: on CPUs with VNNI and without AMX, OpenVINO 2026.4.1 rounds a concatenation in signed INT8 to whole numbers.
+TensorRT knows signed INT8 with a zero point of 0 only, so a tensor after a ReLU uses half of its levels. OpenVINO also computes UINT8 by
+INT8, at the same speed: for it every tensor has all levels between its lowest and highest value, which halves the rounding of most
+activations. It must not be given signed INT8: on CPUs with VNNI and without AMX, OpenVINO 2026.4.1 rounds a concatenation in signed INT8 to
+whole numbers.
 """
 
 from __future__ import annotations
