@@ -17,9 +17,11 @@ from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
+from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
 from edgepose.benchmarks.tracking import cost_case, id_cases
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
+from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import SourceError
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.tensorrt_.bindings import import_tensorrt
@@ -111,13 +113,14 @@ def engine_command(
     slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
     turns: Annotated[int, typer.Option(min=1, help="How often each engine has its turn")] = 20,
     seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn")] = 0.5,
+    beside: Annotated[bool, typer.Option("--benchmark-app", help="Run OpenVINO's own benchmark_app in every turn too")] = False,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
     """Engines alone: pictures a second, taking turns, and what arithmetic they really execute."""
     with console.progress() as bar:
         task = bar.add_task("turns", total=turns)
-        cases = engine_cases(bundles, _pictures(images), device, slots, turns, seconds, lambda: bar.advance(task))
+        cases = engine_cases(bundles, _pictures(images), device, slots, turns, seconds, lambda: bar.advance(task), beside)
     if json_:
         settings = {"slots": slots, "turns": turns, "seconds": seconds}
         typer.echo(json.dumps({"environment": environment(), **settings, "cases": [asdict(c) for c in cases]}, indent=1))
@@ -129,6 +132,31 @@ def engine_command(
         executed = ", ".join(f"{share:.1%} {arithmetic}" for arithmetic, share in c.shares.items()) or c.execution.backend
         table.add_row(c.target, f"{c.median:.1f}", f"{c.best:.1f}", f"{c.multiple:.2f}", str(c.persons), f"{c.oks:.3f}", executed)
     console.messages().print(table)
+    for c in cases:
+        if c.of_benchmark_app is not None:
+            console.messages().print(f"{c.target}: {c.of_benchmark_app:.3f} of benchmark_app's pictures a second", highlight=False)
+
+
+@app.command("pipeline")
+def pipeline_command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by pose-export")],
+    source: Annotated[str, typer.Option(help="A video, a picture or a folder of pictures, read again and again")],
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each has its turn")] = 10,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn")] = 2.0,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """The whole pipeline against its stages alone, the engine alone and a plain loop: where the time goes, and what is lost."""
+    with console.progress() as bar:
+        task = bar.add_task("rounds", total=rounds)
+        report = pipeline_report(open_bundle(bundle), source, device, slots, rounds, seconds, tick=lambda: bar.advance(task))
+    if json_:
+        settings = {"rounds": rounds, "seconds": seconds}
+        typer.echo(json.dumps({"environment": environment(), **settings, "report": asdict(report)}, indent=1))
+        return
+    told = f"{report.execution}, {slots} in flight, {report.cores} cores"
+    console.messages().print(told, *_pipeline_tables(report), sep="\n", highlight=False)
 
 
 @app.command("gpu")
@@ -226,6 +254,28 @@ def tracking_command(
         times = (cost.tracking_us_p50, cost.tracking_us_p90, cost.smoothing_us_p50, cost.smoothing_us_p90)
         table.add_row(str(cost.persons), *(f"{us:.0f}" for us in times))
     console.messages().print(table)
+
+
+def _pipeline_tables(r: PipelineReport) -> tuple[Table, Table, Table]:
+    speed = Table(title="Frames a second, medians", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("", "frames/s", "of the bound", "of the engine"):
+        speed.add_column(heading, justify="right" if heading else "left")
+    speed.add_row("engine alone", f"{r.engine_fps:.1f}")
+    speed.add_row("pipeline, frames in memory", f"{r.memory_fps:.1f}", f"{r.efficiency_of_bound_memory:.3f}", f"{r.efficiency_memory:.3f}")
+    speed.add_row("pipeline, file", f"{r.file_fps:.1f}", f"{r.efficiency_of_bound_file:.3f}", f"{r.efficiency_file:.3f}")
+    speed.add_row("plain loop, file", f"{r.sequential_fps:.1f}", "", f"the pipeline has {r.speedup:.2f} of it")
+    cost = Table(title="CPU milliseconds a frame", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("", "ms"):
+        cost.add_column(heading, justify="right" if heading else "left")
+    for name, ms in r.cpu_ms.items():
+        cost.add_row(name, f"{ms:.2f}")
+    cost.add_row("our Python and JSON Lines", f"{r.overhead_us / 1e3:.2f}")
+    waits = Table(title="Milliseconds a frame, file", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("", "n", "mean", "p50", "p90", "p99", "max"):
+        waits.add_column(heading, justify="right" if heading else "left")
+    for name, d in r.latencies.items():
+        waits.add_row(name, str(d.n), *(f"{value:.1f}" for value in (d.mean, d.p50, d.p90, d.p99, d.max)))
+    return speed, cost, waits
 
 
 def _table(cases: list[ParserCase]) -> Table:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,7 +19,7 @@ import numpy as np
 from edgepose.calibration.oks import agreement
 from edgepose.engines.bundle import Bundle, open_bundle
 from edgepose.engines.engine import Engine, Execution
-from edgepose.engines.errors import ConfigError, InferenceFailed
+from edgepose.engines.errors import BackendUnavailable, ConfigError, InferenceFailed
 from edgepose.engines.registry import open_engine
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.poses import Poses
@@ -37,14 +42,24 @@ class EngineCase:
     median: float
     best: float
     multiple: float
+    benchmark_app: tuple[float, ...]
+    of_benchmark_app: float | None
 
 
 def engine_cases(
-    bundles: Sequence[Path], pictures: Sequence[Path], device: str, slots: int, turns: int, seconds: float, tick: Callable[[], object]
+    bundles: Sequence[Path],
+    pictures: Sequence[Path],
+    device: str,
+    slots: int,
+    turns: int,
+    seconds: float,
+    tick: Callable[[], object],
+    beside_benchmark_app: bool = False,
 ) -> list[EngineCase]:
     """Looks at what each engine finds on `pictures`, then times all; `tick` is called after each of the `turns` of `seconds` each.
 
-    Raises ConfigError for bundles of unlike networks, InferenceFailed for maps that are not finite.
+    `beside_benchmark_app` has OpenVINO's own benchmark_app run each IR in every turn too. Raises ConfigError for bundles of unlike
+    networks, InferenceFailed for maps that are not finite, BackendUnavailable.
     """
     opened = [open_bundle(path) for path in bundles]
     _check_alike(opened)
@@ -54,12 +69,15 @@ def engine_cases(
             stack.callback(engine.close)
         found = [_people(engine, pictures) for engine in engines]
         rates: list[list[float]] = [[] for _ in engines]
+        theirs: list[list[float]] = [[] for _ in engines]
         for _ in range(turns):
-            for engine, rate in zip(engines, rates, strict=True):
+            for bundle, engine, rate, their in zip(opened, engines, rates, theirs, strict=True):
                 rate.append(pictures_per_second(engine, seconds))
+                if beside_benchmark_app:
+                    their.append(benchmark_app_rate(bundle, slots, seconds))
             tick()
     cases = []
-    for bundle, engine, people, rate in zip(opened, engines, found, rates, strict=True):
+    for bundle, engine, people, rate, their in zip(opened, engines, found, rates, theirs, strict=True):
         agreed = agreement(found[0], people, bundle.contract.skeleton)
         cases.append(
             EngineCase(
@@ -73,6 +91,8 @@ def engine_cases(
                 median=statistics.median(rate),
                 best=max(rate),
                 multiple=statistics.median(mine / first for mine, first in zip(rate, rates[0], strict=True)),
+                benchmark_app=tuple(their),
+                of_benchmark_app=statistics.median(map(operator.truediv, rate, their)) if their else None,
             )
         )
     return cases
@@ -94,6 +114,23 @@ def _people(engine: Engine, pictures: Sequence[Path]) -> list[Poses]:
         if not (np.isfinite(maps.heatmaps).all() and np.isfinite(maps.pafs).all()):
             raise InferenceFailed(f"{engine.execution}: its maps are not finite, so nothing is timed: export the bundle again")
     return found
+
+
+def benchmark_app_rate(bundle: Bundle, slots: int, seconds: float) -> float:
+    """Pictures a second of OpenVINO's own tool on the bundle's IR, with as many requests and in the same arithmetic.
+
+    Raises BackendUnavailable where it is not there or does not run; it knows whole seconds only.
+    """
+    tool = Path(sys.executable).with_name("benchmark_app")
+    if bundle.target.backend != "openvino" or not tool.is_file():
+        raise BackendUnavailable(f"{tool} on {bundle.path.name}: wanted OpenVINO's benchmark_app (pip install openvino) and ov-* bundles")
+    arithmetic = ["-infer_precision", "f32"] if bundle.target.precision in ("fp32", "fp16") else []
+    options = ["-d", "CPU", "-hint", "throughput", "-nireq", str(slots), "-t", str(math.ceil(seconds)), *arithmetic]
+    ran = subprocess.run([str(tool), "-m", str(bundle.model_path), *options], capture_output=True, text=True, check=False)
+    told = re.search(r"Throughput:\s+([\d.]+) FPS", ran.stdout)
+    if not told:
+        raise BackendUnavailable(f"benchmark_app did not run: {(ran.stderr or ran.stdout).strip().splitlines()[-1:]}")
+    return float(told[1])
 
 
 def pictures_per_second(engine: Engine, seconds: float) -> float:

@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import av
 import cv2
 import numpy as np
+import orjson
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
@@ -98,9 +99,8 @@ class OpenPoseJsonSink(Sink):
         _check_keypoints(poses, self._skeleton)
         found = np.where(poses.present[..., None], poses.keypoints, 0)
         ids = [-1] * len(poses) if poses.ids is None else poses.ids.tolist()
-        people = [_openpose_person(keypoints, person) for keypoints, person in zip(found, ids, strict=True)]
-        text = json.dumps({"version": 1.3, "people": people}, separators=(",", ":"))
-        _write_complete(self._folder / f"{frame.name}_keypoints.json", text.encode())
+        people = [_openpose_person(keypoints, person) for keypoints, person in zip(_rounded(found, 4), ids, strict=True)]
+        _write_complete(self._folder / f"{frame.name}_keypoints.json", orjson.dumps({"version": 1.3, "people": people}))
 
 
 class TextSink(Sink):
@@ -166,16 +166,12 @@ class JsonLinesSink(TextSink):
         _check_keypoints(poses, self._skeleton)
         ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
         people = [
-            {
-                "id": person,
-                "score": round(float(score), 6),
-                "keypoints": [[round(n, 4) for n in k] if k[2] > 0 else None for k in keypoints],
-            }
-            for person, score, keypoints in zip(ids, poses.scores, poses.keypoints.tolist(), strict=True)
+            {"id": person, "score": score, "keypoints": [xyc if xyc[2] > 0 else None for xyc in keypoints]}
+            for person, score, keypoints in zip(ids, _rounded(poses.scores, 6), _rounded(poses.keypoints, 4), strict=True)
         ]
         line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people}
         with _told(self._path):
-            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self._file.write(orjson.dumps(line).decode() + "\n")
 
 
 class VideoSink(Sink):
@@ -277,9 +273,9 @@ def _encoded(path: Path, picture: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _openpose_person(keypoints: NDArray[np.float32], person: int) -> dict[str, list[float]]:
-    """`keypoints` (K, 3) with zeros where absent; `person` is -1 where people are not tracked."""
-    flat = [round(float(value), 4) for value in keypoints.reshape(-1)]
+def _openpose_person(keypoints: list[list[float]], person: int) -> dict[str, list[float]]:
+    """`keypoints` [x, y, confidence] with zeros where absent; `person` is -1 where people are not tracked."""
+    flat = [value for keypoint in keypoints for value in keypoint]
     return {"person_id": [person], "pose_keypoints_2d": flat, **{name: [] for name in _ABSENT_IN_OPENPOSE}}
 
 
@@ -287,6 +283,11 @@ def _coco_result(image_id: int, keypoints: NDArray[np.float32], score: float) ->
     """`keypoints` (17, 3) of `coco17_from`."""
     flat = [n for x, y, c in keypoints.tolist() for n in (round(x, 3), round(y, 3), int(c > 0))]
     return {"image_id": image_id, "category_id": 1, "keypoints": flat, "score": round(score, 6)}
+
+
+def _rounded(values: NDArray[np.float32], digits: int) -> list[Any]:
+    rounded: list[Any] = np.round(values.astype(np.float64), digits).tolist()
+    return rounded
 
 
 def _check_keypoints(poses: Poses, skeleton: Skeleton) -> None:
