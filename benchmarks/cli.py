@@ -15,6 +15,7 @@ from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
+from edgepose.benchmarks.live import live_report
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
 from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
@@ -25,6 +26,7 @@ from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import SourceError
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.tensorrt_.bindings import import_tensorrt
+from edgepose.runtime.intake import Policy
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.sources import PictureSource, open_source
 
@@ -157,6 +159,41 @@ def pipeline_command(
         return
     told = f"{report.execution}, {slots} in flight, {report.cores} cores"
     console.messages().print(told, *_pipeline_tables(report), sep="\n", highlight=False)
+
+
+@app.command("live")
+def live_command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by pose-export")],
+    sources: Annotated[list[str], typer.Option("--source", help="test:pattern?fps=60&frames=36000, a camera, ...; as often as wanted")],
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
+    policy: Annotated[Policy, typer.Option(help="latest: the newest frame wins; every: sources wait")] = Policy.LATEST,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Live sources until they end: the age of results and whether it grows, drops, shares of the engine, memory."""
+    known = [open_source(source).count for source in sources]
+    total = sum(count for count in known if count) if all(known) else None
+    with console.progress() as bar:
+        task = bar.add_task("frames", total=total)
+        report = live_report(open_bundle(bundle), sources, device, slots, policy, lambda done: bar.update(task, completed=done))
+    if json_:
+        typer.echo(json.dumps({"environment": environment(), "report": asdict(report)}, indent=1))
+        return
+    table = Table(title="Milliseconds from capture to people", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("source", "captured", "dropped", "results", "p50", "p90", "p99", "max"):
+        table.add_column(heading, justify="left" if heading == "source" else "right")
+    for case in report.sources:
+        figures = (f"{ms:.1f}" for ms in (case.age_ms.p50, case.age_ms.p90, case.age_ms.p99, case.age_ms.max))
+        table.add_row(case.source, str(case.captured), str(case.dropped), str(case.results), *figures)
+    trend = f"{report.slope_ms_per_minute:+.3f} ± {report.slope_error:.3f} ms a minute (by chance: {report.slope_by_chance:.2f})"
+    console.messages().print(
+        table,
+        f"one inference takes {report.engine_ms:.1f} ms; the age of results changes by {trend}",
+        f"most results of a source over fewest: {report.fairness:.3f}",
+        f"memory: {report.memory_mib_begin:.0f} MiB, at the end {report.memory_mib_end:.0f} MiB",
+        sep="\n",
+        highlight=False,
+    )
 
 
 @app.command("gpu")

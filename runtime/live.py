@@ -11,7 +11,8 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter, sleep
+from threading import Event
+from time import perf_counter
 from urllib.parse import parse_qsl, urlsplit
 
 import av
@@ -100,6 +101,7 @@ class LiveSource:
     patience_s: float = 5.0
     seconds: float | None = None
     health: Health = field(default_factory=Health, compare=False)
+    _stopped: Event = field(default_factory=Event, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -148,8 +150,13 @@ class LiveSource:
             self.health.reconnections += 1
             clock.restart()
             logger.warning("%s: lost (%s): connecting again", self.name, self.health.lost)
-            sleep(_PAUSES_S[pause] * random.uniform(0.75, 1.25))  # so that many cameras do not come back at once
+            if self._stopped.wait(_PAUSES_S[pause] * random.uniform(0.75, 1.25)):  # so that many cameras do not come back at once
+                return
             pause = min(pause + 1, len(_PAUSES_S) - 1)
+
+    def stop(self) -> None:
+        """Has `frames` end for good instead of connecting again. From any thread."""
+        self._stopped.set()
 
     def _connection(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
         """(picture, the stream's time) until it ends. Raises SourceError where it cannot be opened, SourceLost where it breaks off."""

@@ -29,7 +29,7 @@ from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.preprocess import fit_into
 from edgepose.runtime.smoothing import PoseSmoother
-from edgepose.runtime.sources import Frame, Source
+from edgepose.runtime.sources import Frame, Source, Stoppable
 from edgepose.runtime.tracking import PoseTracker
 
 logger = logging.getLogger(__name__)
@@ -134,6 +134,9 @@ class Pipeline:
 
     def halt(self) -> None:
         """Has every stage return as soon as it can, and returns at once; results that wait can still be read. For a signal handler, say."""
+        for source in self._sources:
+            if isinstance(source, Stoppable):
+                source.stop()
         self._intake.stop()
         self._idle.stop()
         self._flying.end()

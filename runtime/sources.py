@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import count as counting
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import av
@@ -124,6 +124,13 @@ class VideoSource:
             raise SourceError(f"{self.path}: holds no video frame")
         if self.count and read < 0.95 * self.count:
             logger.warning("%s: ended after %d of about %d frames; is it cut short?", self.path, read, self.count)
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A source whose `frames` may wait for long without giving one."""
+
+    def stop(self) -> None: ...
 
 
 def open_source(place: Path | str) -> Source:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,21 @@ def _present(what: str) -> bool:
             return bool(find_gpu())
         except BackendUnavailable:
             return False
+    if what == "rtsp-server":
+        return _has_rtsp_server()
     return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
+
+
+@cache
+def _has_rtsp_server() -> bool:
+    """GStreamer's, as Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good and -ugly bring it to the system's Python."""
+    asked = (
+        "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0');"
+        "from gi.repository import Gst, GstRtspServer; Gst.init(None);"
+        "raise SystemExit(not all(map(Gst.ElementFactory.find, ('x264enc', 'rtph264pay', 'breakmydata'))))"
+    )
+    python = Path("/usr/bin/python3")
+    return python.is_file() and subprocess.run([str(python), "-c", asked], capture_output=True, check=False).returncode == 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgepose.engines.errors import ConfigError, SourceError
-from edgepose.runtime.live import Health, LiveSource, StreamClock, live_source, without_password
+from edgepose.runtime.live import Health, LiveSource, Stillness, StreamClock, live_source, without_password
 from edgepose.runtime.sources import Frame, open_source
 
 FPS = 25
@@ -116,6 +116,37 @@ def test_garbage_is_skipped_and_counted() -> None:
         frames = seen(source, 10)
     assert [round(float(frame.picture.mean())) // 20 for frame in frames] == [i for i in range(12) if i not in (3, 7)]
     assert source.health.garbage == 2 and source.health.reconnections == 0
+
+
+def test_nothing_but_garbage_is_a_lost_connection() -> None:
+    rubbish = np.random.default_rng(0).bytes(500)
+    parts = [jpeg(1), *[rubbish] * 250, jpeg(2)]
+    body = b"".join(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts)
+    with serving(body, kind="multipart/x-mixed-replace; boundary=part") as url:
+        source = LiveSource(url)
+        levels = [round(float(frame.picture.mean())) // 20 for frame in seen(source, 3)]
+    assert levels == [1, 1, 1], "the picture behind the garbage is never reached"
+    assert source.health.reconnections == 2 and "201 packets in a row" in source.health.lost
+
+
+def test_a_picture_that_stands_still_is_counted_every_ten_seconds() -> None:
+    health = Health()
+    stillness, still, other = Stillness(health), np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 9, np.uint8)
+    counts = []
+    for second, picture in enumerate([still] * 24 + [other] * 5 + [still] * 12):
+        stillness.watch(picture, float(second))
+        counts.append(health.frozen)
+    assert (counts[10], counts[11], counts[22], counts[28], counts[-1]) == (0, 1, 2, 2, 3)
+
+
+def test_a_source_that_was_stopped_connects_no_more() -> None:
+    with serving(transport_stream(5)) as url:
+        source = LiveSource(url)
+        frames = source.frames()
+        for _ in range(5):
+            next(frames)
+        source.stop()
+        assert list(frames) == []
 
 
 def test_a_stream_that_breaks_in_the_middle_goes_on() -> None:

@@ -1,0 +1,136 @@
+"""Live sources for minutes on end: how old results are, whether they grow older, who gets how much of the engine, what is dropped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.benchmarks.turn import Distribution, distribution_of
+from edgepose.engines.bundle import Bundle
+from edgepose.engines.engine import Engine, Execution
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.registry import open_engine
+from edgepose.runtime.intake import Policy
+from edgepose.runtime.pipeline import Pipeline
+from edgepose.runtime.sources import open_source
+
+_BLOCKS = 60
+_LATENCY_STARTS = 40
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCase:
+    """`captured` frames of one source: `dropped` or among the `results`; `in_order` says that its results came in the order of capture."""
+
+    source: str
+    captured: int
+    dropped: int
+    results: int
+    in_order: bool
+    age_ms: Distribution
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """`age_ms` is from a frame's capture to its people. `engine_ms` is the median latency of one inference with all slots in flight, before
+    the sources started. `slope_ms_per_minute` is the age's linear trend over blocks of time, with its standard error and the
+    probability of so much by chance. `fairness` is the most results of a source over the fewest."""
+
+    bundle: str
+    execution: Execution
+    policy: str
+    slots: int
+    seconds: float
+    engine_ms: float
+    age_ms: Distribution
+    slope_ms_per_minute: float
+    slope_error: float
+    slope_by_chance: float
+    fairness: float
+    memory_mib_begin: float
+    memory_mib_end: float
+    sources: tuple[SourceCase, ...]
+
+
+def live_report(
+    bundle: Bundle, sources: Sequence[str], device: str, slots: int, policy: Policy, tick: Callable[[int], object] = lambda _: None
+) -> LiveReport:
+    """Runs until every source has ended; `tick` is told how many frames are done with. Raises ConfigError for fewer than 60 results."""
+    from scipy.stats import linregress
+
+    opened = [open_source(source) for source in sources]
+    captured: list[list[int]] = [[] for _ in opened]
+    ages: list[list[float]] = [[] for _ in opened]
+    when: list[list[float]] = [[] for _ in opened]
+    memory: list[float] = []
+    with closing(open_engine(bundle, device, slots)) as engine:
+        engine_ms = _latency_ms(engine)
+        with Pipeline(engine, opened, policy) as pipeline:
+            began = time.perf_counter()
+            for result in pipeline:
+                now, source = time.perf_counter() - began, result.source
+                captured[source].append(result.frame.index)
+                ages[source].append((result.times.found - result.frame.captured_ns) / 1e6)
+                when[source].append(now)
+                if now > len(memory):
+                    memory.append(_memory_mib())
+                tick(sum(map(len, captured)) + sum(count.dropped for count in pipeline.counts))
+            took = time.perf_counter() - began
+            counts = pipeline.counts
+        execution, in_flight = engine.execution, len(engine.slots)
+    times, values = np.concatenate(when), np.concatenate(ages)
+    if len(values) < _BLOCKS:
+        raise ConfigError(f"{len(values)} results in {took:.0f} s: wanted {_BLOCKS} at least: let the sources run longer")
+    order = np.argsort(times, kind="stable")
+    blocks = [(times[part].mean() / 60, values[part].mean()) for part in np.array_split(order, _BLOCKS)]
+    trend = linregress(*zip(*blocks, strict=True))
+    settled = memory[len(memory) // 5 :] or memory  # what is loaded and pooled at first is no growth
+    cases = [
+        SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(age))
+        for source, count, found, age in zip(sources, counts, captured, ages, strict=True)
+    ]
+    return LiveReport(
+        bundle=bundle.path.name,
+        execution=execution,
+        policy=policy.value,
+        slots=in_flight,
+        seconds=took,
+        engine_ms=engine_ms,
+        age_ms=distribution_of(values.tolist()),
+        slope_ms_per_minute=float(trend.slope),
+        slope_error=float(trend.stderr),
+        slope_by_chance=float(trend.pvalue),
+        fairness=max(case.results for case in cases) / max(1, min(case.results for case in cases)),
+        memory_mib_begin=float(np.mean(settled[: max(1, len(settled) // 10)])),
+        memory_mib_end=float(np.mean(settled[-max(1, len(settled) // 10) :])),
+        sources=tuple(cases),
+    )
+
+
+def _latency_ms(engine: Engine) -> float:
+    """Median milliseconds from an inference's start to its maps, all slots in flight."""
+    started: dict[int, float] = {}
+    taken = []
+    for turn in range(_LATENCY_STARTS + len(engine.slots)):
+        place = turn % len(engine.slots)
+        slot = engine.slots[place]
+        if place in started:
+            slot.wait()
+            taken.append(1e3 * (time.perf_counter() - started[place]))
+        started[place] = time.perf_counter()
+        slot.start()
+    for slot in engine.slots:
+        slot.wait()
+    return float(np.median(taken))
+
+
+def _memory_mib() -> float:
+    """Resident, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / _MIB

@@ -1,0 +1,141 @@
+"""A real RTSP camera that dies, hangs, changes its size and sends rubbish; the pipeline goes on each time."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepose.engines.fake import FakeEngine, block_means
+from edgepose.runtime.intake import Policy
+from edgepose.runtime.live import LiveSource, live_source
+from edgepose.runtime.pipeline import Pipeline, Result
+
+SERVER = Path(__file__).resolve().parent.parent / "rtsp_server.py"
+PATIENCE_S = 60.0
+logger = logging.getLogger(__name__)
+
+pytestmark = pytest.mark.needs("rtsp-server")
+
+
+class Camera:
+    """A server process; `port` stays the same over restarts."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/live"
+
+    def start(self, size: str = "160x96", breaking: float = 0) -> None:
+        arguments = [str(self.port), size, *([str(breaking)] if breaking else [])]
+        self._process = subprocess.Popen(["/usr/bin/python3", str(SERVER), *arguments], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline().split()[1])
+
+    def send(self, what: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(what)
+
+    def kill(self) -> None:
+        if self._process:
+            self.send(signal.SIGKILL)
+            self._process.wait()
+            assert self._process.stdout
+            self._process.stdout.close()
+
+
+@contextmanager
+def watched(tiny_model: Any, patience_s: float = 5.0) -> Iterator[tuple[Camera, LiveSource, Iterator[Result]]]:
+    camera = Camera()
+    camera.start()
+    source = LiveSource(camera.url, options=live_source(camera.url).options, patience_s=patience_s)
+    engine = FakeEngine(tiny_model.contract, lambda pictures: block_means(pictures, tiny_model.contract), slots=2)
+    try:
+        with Pipeline(engine, [source], Policy.LATEST) as pipeline:
+            yield camera, source, iter(pipeline)
+    finally:
+        camera.kill()
+
+
+def until(results: Iterator[Result], holds: Callable[[Result], bool]) -> float:
+    """Seconds until a result for which it holds."""
+    began = time.monotonic()
+    for result in results:
+        if holds(result):
+            return time.monotonic() - began
+        assert time.monotonic() - began < PATIENCE_S
+    raise AssertionError("the pipeline ended")
+
+
+def width(result: Result) -> int:
+    return result.frame.picture.shape[1]
+
+
+def test_a_camera_that_dies_comes_back_in_another_size(tiny_model: Any) -> None:
+    with watched(tiny_model) as (camera, source, results):
+        until(results, lambda result: result.frame.index >= 5)
+        camera.kill()
+        camera.start("320x240")
+        logger.info(f"another size after {until(results, lambda result: width(result) == 320):.2f} s")
+        assert source.health.reconnections >= 1
+        first = source.health.reconnections
+        camera.kill()
+        camera.start("160x96")
+        logger.info(f"back after {until(results, lambda result: width(result) == 160):.2f} s")
+        assert source.health.reconnections > first
+
+
+def test_a_camera_that_hangs_is_given_up_and_taken_again(tiny_model: Any) -> None:
+    with watched(tiny_model, patience_s=1.0) as (camera, source, results):
+        until(results, lambda result: result.frame.index >= 5)
+        camera.send(signal.SIGSTOP)
+        began = time.monotonic()
+        while not source.health.reconnections and time.monotonic() - began < PATIENCE_S:
+            time.sleep(0.05)
+        assert source.health.reconnections
+        last = next(results).frame.index  # what came before it hung may wait
+        camera.send(signal.SIGCONT)
+        logger.info(f"awake after {until(results, lambda result: result.frame.index > last + 3):.2f} s")
+
+
+def test_rubbish_in_the_stream_is_survived(tiny_model: Any) -> None:
+    with watched(tiny_model) as (camera, source, results):
+        until(results, lambda result: result.frame.index >= 5)
+        camera.kill()
+        camera.start("320x240", breaking=0.01)
+        logger.info(f"rubbish after {until(results, lambda result: width(result) == 320):.2f} s")
+        until(results, lambda _: source.health.garbage > 0 or source.health.reconnections > 1)
+        camera.kill()
+        camera.start("160x96")
+        logger.info(f"clean after {until(results, lambda result: width(result) == 160):.2f} s")
+        assert source.health.reconnections >= 2
+
+
+def test_a_pipeline_stops_though_its_camera_is_gone(tiny_model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with watched(tiny_model) as (camera, source, results):
+        until(results, lambda result: result.frame.index >= 5)
+        camera.kill()
+        while not source.health.reconnections:
+            time.sleep(0.05)
+    assert "left behind" not in caplog.text
+
+
+@pytest.fixture(autouse=True)
+def quiet_ffmpeg() -> Iterator[None]:
+    """FFmpeg says on stderr what it conceals."""
+    import av.logging
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.PANIC)
+    yield
+    av.logging.set_level(before)
