@@ -136,14 +136,14 @@ class Stoppable(Protocol):
 def open_source(place: Path | str) -> Source:
     """A picture file, a folder of pictures (not its subfolders, hidden files skipped, natural order) or a video file, by its suffix.
 
-    `test:pattern?...` is a camera that sees synthetic people, see `synthetic.Pattern`; `v4l2:///dev/video0?...` and what else has a `://`
-    are cameras and streams, see `live`. Raises SourceError for what is missing, of unknown kind, an empty folder, or a video that FFmpeg
+    `test:pattern?...` is a camera that sees synthetic people, see `synthetic.Pattern`; `gst:DESCRIPTION` and what has a `://` are cameras
+    and streams, see `camera`. Raises SourceError for what is missing, of unknown kind, an empty folder, or a video that FFmpeg
     cannot open; pictures are not looked into before `frames` reaches them, and cameras are not connected.
     """
     if str(place).startswith("test:"):
         return _pattern(str(place))
-    if "://" in str(place):
-        from edgepose.runtime.live import live_source  # which gives frames, and so imports this file
+    if "://" in str(place) or str(place).startswith("gst:"):
+        from edgepose.runtime.camera import live_source  # which gives frames, and so imports this file
 
         return live_source(str(place))
     path = Path(place)

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 
 from edgepose.engines.errors import ConfigError, SourceError
-from edgepose.runtime.live import Health, LiveSource, Stillness, StreamClock, live_source, without_password
+from edgepose.runtime.camera import live_source
+from edgepose.runtime.ffmpeg_link import FfmpegLink, without_password
+from edgepose.runtime.gstreamer_link import GStreamerLink
+from edgepose.runtime.live import Health, LiveSource, Stillness, StreamClock
 from edgepose.runtime.sources import Frame, open_source
 
 FPS = 25
@@ -82,7 +85,7 @@ def seen(source: LiveSource, count: int) -> list[Frame]:
 
 def test_a_stream_that_ends_is_opened_anew() -> None:
     with serving(transport_stream(10)) as url:
-        source = LiveSource(url)
+        source = LiveSource(FfmpegLink(url))
         frames = seen(source, 25)
     assert [frame.index for frame in frames] == list(range(25))
     assert len({frame.name for frame in frames}) == 25
@@ -94,13 +97,13 @@ def test_a_stream_that_ends_is_opened_anew() -> None:
 
 def test_a_stream_may_come_back_in_another_size() -> None:
     with serving(transport_stream(5), transport_stream(5, (320, 192))) as url:
-        frames = seen(LiveSource(url), 10)
+        frames = seen(LiveSource(FfmpegLink(url)), 10)
     assert [frame.picture.shape[:2] for frame in frames] == [(96, 160)] * 5 + [(192, 320)] * 5
 
 
 def test_a_stream_that_says_nothing_is_given_up_and_opened_anew() -> None:
     with serving(transport_stream(5), None, transport_stream(5)) as url:
-        source = LiveSource(url, patience_s=1)
+        source = LiveSource(FfmpegLink(url, patience_s=1))
         frames = seen(source, 10)
     assert len(frames) == 10
     assert source.health.reconnections == 2
@@ -112,7 +115,7 @@ def test_garbage_is_skipped_and_counted() -> None:
     parts = [rubbish if i in (3, 7) else jpeg(i) for i in range(12)]
     body = b"".join(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts)
     with serving(body, kind="multipart/x-mixed-replace; boundary=part") as url:
-        source = LiveSource(url)
+        source = LiveSource(FfmpegLink(url))
         frames = seen(source, 10)
     assert [round(float(frame.picture.mean())) // 20 for frame in frames] == [i for i in range(12) if i not in (3, 7)]
     assert source.health.garbage == 2 and source.health.reconnections == 0
@@ -123,7 +126,7 @@ def test_nothing_but_garbage_is_a_lost_connection() -> None:
     parts = [jpeg(1), *[rubbish] * 250, jpeg(2)]
     body = b"".join(b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts)
     with serving(body, kind="multipart/x-mixed-replace; boundary=part") as url:
-        source = LiveSource(url)
+        source = LiveSource(FfmpegLink(url))
         levels = [round(float(frame.picture.mean())) // 20 for frame in seen(source, 3)]
     assert levels == [1, 1, 1], "the picture behind the garbage is never reached"
     assert source.health.reconnections == 2 and "201 packets in a row" in source.health.lost
@@ -141,7 +144,7 @@ def test_a_picture_that_stands_still_is_counted_every_ten_seconds() -> None:
 
 def test_a_source_that_was_stopped_connects_no_more() -> None:
     with serving(transport_stream(5)) as url:
-        source = LiveSource(url)
+        source = LiveSource(FfmpegLink(url))
         frames = source.frames()
         for _ in range(5):
             next(frames)
@@ -154,7 +157,7 @@ def test_a_stream_that_breaks_in_the_middle_goes_on() -> None:
     third = len(data) // 3
     data[third : 2 * third] = np.random.default_rng(0).bytes(third)
     with serving(bytes(data)) as url:
-        frames = seen(LiveSource(url), 50)
+        frames = seen(LiveSource(FfmpegLink(url)), 50)
     assert len(frames) == 50
 
 
@@ -162,20 +165,20 @@ def test_a_camera_that_was_never_there_is_an_error_at_once() -> None:
     with serving(b"") as url:
         pass
     with pytest.raises(SourceError, match="cannot open it") as error:
-        seen(LiveSource(url), 1)
+        seen(LiveSource(FfmpegLink(url)), 1)
     assert "\n" not in str(error.value)
 
 
 def test_what_is_no_video_is_an_error_at_once() -> None:
     with serving(b"<html>not a camera</html>" * 100) as url, pytest.raises(SourceError):
-        seen(LiveSource(url, patience_s=2), 1)
+        seen(LiveSource(FfmpegLink(url, patience_s=2)), 1)
 
 
 def test_a_stream_without_a_picture_is_an_error() -> None:
     rubbish = np.random.default_rng(0).bytes(2000)
     part = b"--part\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(rubbish), rubbish)
     with serving(part * 5, kind="multipart/x-mixed-replace; boundary=part") as url, pytest.raises(SourceError):
-        seen(LiveSource(url, patience_s=2), 1)
+        seen(LiveSource(FfmpegLink(url, patience_s=2)), 1)
 
 
 def test_a_clock_that_runs_is_kept() -> None:
@@ -201,12 +204,20 @@ def test_without_a_clock_the_time_of_arrival_counts() -> None:
 
 
 def test_uris_say_what_ffmpeg_is_to_open() -> None:
-    camera = live_source("v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg")
-    assert (camera.url, camera.format) == ("/dev/video0", "v4l2")
-    assert camera.options == {"video_size": "1280x720", "framerate": "30.0", "input_format": "mjpeg"}
+    camera = live_source("v4l2:///dev/video0?size=1280x720&fps=30&format=mjpeg").link
+    assert camera == FfmpegLink("/dev/video0", "v4l2", {"video_size": "1280x720", "framerate": "30.0", "input_format": "mjpeg"})
     stream = live_source("rtsp://camera/one?channel=2")
-    assert (stream.url, stream.format, stream.options["rtsp_transport"]) == ("rtsp://camera/one?channel=2", None, "tcp")
+    assert isinstance(stream.link, FfmpegLink)
+    assert (stream.link.url, stream.link.format, stream.link.options["rtsp_transport"]) == ("rtsp://camera/one?channel=2", None, "tcp")
     assert stream.is_live and stream.is_video
+
+
+def test_uris_say_what_gstreamer_is_to_open() -> None:
+    assert live_source("gst:videotestsrc ! queue").link == GStreamerLink("videotestsrc ! queue")
+    assert live_source("csi://1?size=1920x1080&fps=60&flip=2").link == GStreamerLink(
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=60/1"
+        " ! nvvidconv flip-method=2 ! video/x-raw,format=BGRx"
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,6 +225,8 @@ def test_uris_say_what_ffmpeg_is_to_open() -> None:
     [
         ("v4l2:///dev/video0?sice=1x1", ConfigError, "did you mean 'size'"),
         ("v4l2:///dev/video0?size=big", ConfigError, "size"),
+        ("csi://left", ConfigError, "csi:// and the sensor's number"),
+        ("csi://0?sise=1x1", ConfigError, "did you mean 'size'"),
         ("gopher://camera", SourceError, "gopher:// is unknown"),
     ],
 )
@@ -230,5 +243,5 @@ def test_a_camera_that_is_not_there_is_an_error_in_one_line() -> None:
 def test_passwords_stay_out_of_messages() -> None:
     assert without_password("rtsp://admin:geheim@10.0.0.2:554/x") == "rtsp://admin:***@10.0.0.2:554/x"
     with pytest.raises(SourceError) as error:
-        seen(LiveSource("http://admin:geheim@127.0.0.1:1/x"), 1)
+        seen(live_source("http://admin:geheim@127.0.0.1:1/x"), 1)
     assert "geheim" not in str(error.value) and "admin:***@" in str(error.value)

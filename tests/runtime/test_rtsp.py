@@ -8,14 +8,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgepose.engines.fake import FakeEngine, block_means
+from edgepose.runtime.camera import live_source
+from edgepose.runtime.ffmpeg_link import FfmpegLink
 from edgepose.runtime.intake import Policy
-from edgepose.runtime.live import LiveSource, live_source
+from edgepose.runtime.live import LiveSource
 from edgepose.runtime.pipeline import Pipeline, Result
 
 SERVER = Path(__file__).resolve().parent.parent / "rtsp_server.py"
@@ -58,7 +61,9 @@ class Camera:
 def watched(tiny_model: Any, patience_s: float = 5.0) -> Iterator[tuple[Camera, LiveSource, Iterator[Result]]]:
     camera = Camera()
     camera.start()
-    source = LiveSource(camera.url, options=live_source(camera.url).options, patience_s=patience_s)
+    link = live_source(camera.url).link
+    assert isinstance(link, FfmpegLink)
+    source = LiveSource(replace(link, patience_s=patience_s))
     engine = FakeEngine(tiny_model.contract, lambda pictures: block_means(pictures, tiny_model.contract), slots=2)
     try:
         with Pipeline(engine, [source], Policy.LATEST) as pipeline:

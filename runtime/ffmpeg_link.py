@@ -1,0 +1,59 @@
+"""`FfmpegLink`: one connection to a camera or stream that FFmpeg opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from edgepose.engines.errors import SourceLost
+from edgepose.runtime.live import Health
+from edgepose.runtime.sources import opened, upright
+
+_MOST_GARBAGE = 200
+"""Packets in a row that cannot be decoded, after which the connection is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class FfmpegLink:
+    """`url` as FFmpeg takes it; `format` and `options` are FFmpeg's. Nothing for `patience_s` is a lost connection."""
+
+    url: str
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    patience_s: float = 5.0
+
+    @property
+    def name(self) -> str:
+        return without_password(self.url)
+
+    def pictures(self, health: Health) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+        with opened(self.url, self.patience_s, self.format, self.options, self.name) as stream:
+            stream.thread_type = "SLICE"  # threads by frame would hold back a frame each
+            container, converter, broken = stream.container, VideoReformatter(), 0
+            assert isinstance(container, InputContainer)
+            try:
+                for packet in container.demux(stream):
+                    try:
+                        for frame in packet.decode():
+                            broken = 0
+                            yield upright(frame, converter), frame.time
+                    except av.InvalidDataError as error:
+                        health.garbage += 1
+                        broken += 1
+                        if broken > _MOST_GARBAGE:
+                            raise SourceLost(f"{self.name}: {broken} packets in a row cannot be decoded") from error
+            except FFmpegError as error:
+                raise SourceLost(f"{self.name}: {error.strerror or error}") from error
+
+
+def without_password(url: str) -> str:
+    """For messages: logs are no place for a camera's password."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
