@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
+from edgepose.benchmarks.compare import comparisons
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
@@ -19,12 +20,14 @@ from edgepose.benchmarks.live import live_report
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
 from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
+from edgepose.benchmarks.sweep import best_case, sweep_cases
 from edgepose.benchmarks.tracking import cost_case, id_cases
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import SourceError
 from edgepose.engines.gpu import find_gpu
+from edgepose.engines.profile import write_profile
 from edgepose.engines.tensorrt_.bindings import import_tensorrt
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.paf_parameters import PafParameters
@@ -159,6 +162,54 @@ def pipeline_command(
         return
     told = f"{report.execution}, {slots} in flight, {report.cores} cores"
     console.messages().print(told, *_pipeline_tables(report), sep="\n", highlight=False)
+
+
+@app.command("sweep")
+def sweep_command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by pose-export; what is found is kept in it, for this machine")],
+    source: Annotated[str, typer.Option(help="A video, a picture or a folder of pictures")],
+    slots: Annotated[str, typer.Option(help="Inferences in flight to try")] = "1,2,3,4,6,8",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each has its turn")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn")] = 1.0,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """The best number of inferences in flight on this machine, which pose-run then takes."""
+    counts, opened = [int(count) for count in slots.split(",")], open_bundle(bundle)
+    with console.progress() as bar:
+        task = bar.add_task("turns", total=rounds * len(counts))
+        cases, backend = sweep_cases(opened, source, device, counts, rounds, seconds, lambda: bar.advance(task))
+    best = best_case(cases)
+    place = write_profile(opened, device, best.slots, best.frames_per_second, backend)
+    if json_:
+        typer.echo(json.dumps({"environment": environment(), "best": asdict(best), "cases": [asdict(c) for c in cases]}, indent=1))
+        return
+    table = Table(title="The pipeline on frames in memory", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("slots", "frames/s", "ms an inference"):
+        table.add_column(heading, justify="right")
+    for case in cases:
+        table.add_row(str(case.slots), f"{case.frames_per_second:.1f}", f"{case.inference_ms:.1f}", style="bold" if case is best else None)
+    console.messages().print(table, f"{best.slots} slots from now on: {place}", sep="\n", highlight=False)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(help="A file of pose-bench pipeline --json or pose-bench engine --json")],
+    second: Annotated[Path, typer.Argument(help="Another of the same command")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also of two machines or power modes")] = False,
+    json_: Json = False,
+) -> None:
+    """What differs between two results files by more than their own rounds do."""
+    found = comparisons(first, second, anyway)
+    if json_:
+        typer.echo(json.dumps([{**asdict(c), "verdict": c.verdict} for c in found], indent=1))
+        return
+    table = Table(title="Frames a second, medians; ratio with 95 % confidence", title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for heading in ("", first.name, second.name, "ratio", "verdict"):
+        table.add_column(heading, justify="right" if heading not in ("", "verdict") else "left")
+    for c in found:
+        table.add_row(c.figure, f"{c.first:.1f}", f"{c.second:.1f}", f"{c.ratio:.3f} ({c.low:.3f} to {c.high:.3f})", c.verdict)
+    console.messages().print(table)
 
 
 @app.command("live")

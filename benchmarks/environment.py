@@ -7,19 +7,22 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edgepose.benchmarks.power import power_state
+from edgepose.engines.profile import processor_name
 from edgepose.runtime.paf import INSTRUCTION_SETS
 
 _LOW_PRECISION = {"avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16", "asimdhp"}
 
 
 def environment() -> dict[str, object]:
-    """Processor, instruction sets of the parser, what INT8 and BF16 the processor computes, and versions, for a results file."""
+    """Processor, instruction sets of the parser, the INT8 and BF16 that the processor computes, power mode, versions, for results."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "instruction_sets": list(INSTRUCTION_SETS),
         "arithmetic": _arithmetic(),
+        "power_mode": power_state().mode,
         "python": platform.python_version(),
         "numpy": version("numpy"),
         **{name: version(name) for name in ("edgepose", "openvino", "onnxruntime") if _installed(name)},
@@ -44,14 +47,3 @@ def _cpuinfo() -> list[str]:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _processor() -> str:
-    """The name that Linux gives it; ARM boards give their board's."""
-    for line in _cpuinfo():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    try:
-        return Path("/sys/firmware/devicetree/base/model").read_text(encoding="utf-8", errors="replace").strip(" \0\t\n")
-    except OSError:
-        return platform.processor() or "unknown"

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.benchmarks.engine import pictures_per_second
+from edgepose.benchmarks.power import EnergyMeter, PowerState, power_state
 from edgepose.benchmarks.replay import ReplayEngine, recorded_maps
 from edgepose.benchmarks.turn import Distribution, Turn, distribution_of, turn_of
 from edgepose.engines.bundle import Bundle
@@ -67,7 +68,8 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class PipelineReport:
     """Medians over the rounds. `efficiency` is the pipeline's throughput over the engine's alone, `efficiency_of_bound` that over the
-    bound; `speedup` is over the plain loop. Latencies are those of the last round on the file."""
+    bound; `speedup` is over the plain loop. Latencies are those of the last round on the file, `millijoules` a frame of all of them on the
+    file, where the system tells. `power` is before and after."""
 
     bundle: str
     execution: Execution
@@ -89,6 +91,9 @@ class PipelineReport:
     overhead_us: float
     latencies: dict[str, Distribution]
     peak_memory_mib: float
+    energy_source: str | None
+    millijoules: float | None
+    power: tuple[PowerState, PowerState]
     rounds: tuple[Round, ...]
 
 
@@ -117,11 +122,12 @@ def pipeline_report(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepose-bench-")))
         bench = _Bench(engine, alone, frames, video, parameters, folder)
         bench.check()
+        before = power_state()
         measured = []
         for _ in range(rounds):
             measured.append(bench.round(seconds))
             tick()
-        return _report(bundle.path.name, source, engine, measured, bench.latencies)
+        return _report(bundle.path.name, source, engine, measured, bench, (before, power_state()))
 
 
 class Looped:
@@ -148,6 +154,8 @@ class _Bench:
         self._memory = Looped(lambda: (Frame(f.picture, f.name, f.index, f.time_s) for f in frames), video.is_video)
         self._file = Looped(video.frames, video.is_video)
         self.latencies: dict[str, Distribution] = {}
+        self.meter = EnergyMeter()
+        self.millijoules: list[float] = []
 
     def check(self) -> None:
         """The pipeline finds the people that the plain loop finds."""
@@ -162,7 +170,10 @@ class _Bench:
         decode, preprocess, parse = self._decode(short), self._preprocess(short), self._parse(short)
         engine = self._engine_alone(seconds)
         memory, _ = self._pipeline(self._engine, self._memory, seconds)
-        file, moments = self._pipeline(self._engine, self._file, seconds)
+        with self.meter:
+            file, moments = self._pipeline(self._engine, self._file, seconds)
+        if self.meter.joules is not None:
+            self.millijoules.append(1e3 * self.meter.joules / len(moments))
         sequential = self._sequential(seconds)
         replay = ReplayEngine(self._engine.contract, self._maps, len(self._engine.slots))
         hollow, _ = self._pipeline(replay, self._memory, seconds)
@@ -238,7 +249,9 @@ def _latencies(moments: Sequence[Moments]) -> dict[str, Distribution]:
     return {**stages, "capture to people": distribution_of(steps.sum(1).tolist())}
 
 
-def _report(name: str, source: str, engine: Engine, rounds: list[Round], latencies: dict[str, Distribution]) -> PipelineReport:
+def _report(
+    name: str, source: str, engine: Engine, rounds: list[Round], bench: _Bench, power: tuple[PowerState, PowerState]
+) -> PipelineReport:
     cores, on_cpu = len(os.sched_getaffinity(0)), engine.execution.device.startswith("CPU")
 
     def middle(value: Callable[[Round], float]) -> float:
@@ -274,8 +287,11 @@ def _report(name: str, source: str, engine: Engine, rounds: list[Round], latenci
             "plain loop, file": middle(lambda r: r.sequential.cpu_ms),
         },
         overhead_us=middle(lambda r: r.overhead_us),
-        latencies=latencies,
+        latencies=bench.latencies,
         peak_memory_mib=_peak_memory_mib(),
+        energy_source=bench.meter.source,
+        millijoules=statistics.median(bench.millijoules) if bench.millijoules else None,
+        power=power,
         rounds=tuple(rounds),
     )
 

@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from edgepose.engines import console
+from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import SinkError
+from edgepose.engines.profile import best_slots
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.intake import Policy
@@ -51,7 +53,8 @@ def run(
     openpose: Annotated[bool, typer.Option(help="One OpenPose-style JSON file a frame, in OUT/openpose")] = True,
     coco: Annotated[bool, typer.Option(help="All results as COCO keypoint results, OUT/coco_results.json")] = True,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="All results as JSON Lines, OUT/poses.jsonl")] = False,
-    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 4,
+    slots: Annotated[int | None, typer.Option(min=1, help="Inferences in flight; by default what pose-bench sweep found, or 4")] = None,
+    min_score: Annotated[float, typer.Option(min=0, help="Least score of a person; 0 shows everybody the parser suspects")] = 0.1,
     build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
 ) -> None:
     """Finds the people in pictures or a video, draws them and writes their keypoints. Ctrl-C ends it with complete files."""
@@ -59,12 +62,13 @@ def run(
     _check_out(out, source)
     messages = console.messages()
     with ExitStack() as stack:
-        engine = open_engine(bundle, device, slots, build=build)
+        opened = open_bundle(bundle)
+        engine = open_engine(opened, device, slots or best_slots(opened, device), build=build)
         stack.callback(engine.close)
         made = _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco, jsonl)
         sinks = [stack.enter_context(sink) for sink in made]
         policy, video = Policy.LATEST if frames.is_live else Policy.EVERY, frames.is_video
-        parameters = PafParameters(threshold=threshold)
+        parameters = PafParameters(threshold=threshold, minimum_score=min_score)
         pipeline = stack.enter_context(Pipeline(engine, [frames], policy, parameters, track and video, smooth and video))
         bar = stack.enter_context(_progress())
         total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
@@ -79,7 +83,7 @@ def run(
                 people, count = people + len(result.poses), count + 1
         took_s = time.perf_counter() - began
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
-    if dropped := pipeline.counts[0].dropped:
+    if policy is Policy.LATEST and (dropped := pipeline.counts[0].dropped):
         messages.print(f"{dropped} of {pipeline.counts[0].captured} frames dropped for newer ones", highlight=False)
     messages.print(f"results: {out}", highlight=False)
 

@@ -1,0 +1,50 @@
+"""Only what differs by more than its own rounds is called different, and only on one machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgepose.benchmarks.compare import comparisons
+from edgepose.engines.errors import ConfigError
+
+HERE = {"processor": "A", "cores": 2, "machine": "x86_64", "arithmetic": ["avx_vnni"], "power_mode": "performance"}
+
+
+def engine_file(path: Path, rates: list[float], **environment: Any) -> Path:
+    path.write_text(json.dumps({"environment": {**HERE, **environment}, "cases": [{"target": "ov-int8", "per_second": rates}]}))
+    return path
+
+
+def noisy(rate: float, seed: int) -> list[float]:
+    return (rate * (1 + 0.05 * np.random.default_rng(seed).standard_normal(20))).tolist()
+
+
+def test_a_difference_within_the_noise_is_none_and_one_beyond_it_is(tmp_path: Path) -> None:
+    base, same, slow = (engine_file(tmp_path / f"{i}.json", noisy(rate, i)) for i, rate in enumerate((100, 100.5, 85)))
+    [alike], [slower], [faster] = comparisons(base, same), comparisons(base, slow), comparisons(slow, base)
+    assert (alike.verdict, slower.verdict, faster.verdict) == ("no difference to be seen", "slower", "faster")
+    assert slower.low < slower.ratio < slower.high and slower.ratio == pytest.approx(0.85, abs=0.05)
+
+
+@pytest.mark.parametrize("change", [{"processor": "B"}, {"power_mode": "powersave"}, {"cores": 4}])
+def test_two_machines_or_power_modes_are_not_compared_unless_told_to(change: dict[str, Any], tmp_path: Path) -> None:
+    here, there = engine_file(tmp_path / "a.json", noisy(1, 1)), engine_file(tmp_path / "b.json", noisy(1, 2), **change)
+    with pytest.raises(ConfigError, match=f"{next(iter(change))} .* --anyway"):
+        comparisons(here, there)
+    assert comparisons(here, there, anyway=True)
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    good = engine_file(tmp_path / "good.json", noisy(1, 1))
+    empty = {"environment": HERE, "cases": []}
+    for content, says in (([], "wanted a results file"), ({"environment": HERE}, "wanted a file of"), (empty, "wanted a file of")):
+        (tmp_path / "bad.json").write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=says):
+            comparisons(good, tmp_path / "bad.json")
+    with pytest.raises(ConfigError, match="fewer than 3 rounds"):
+        comparisons(good, engine_file(tmp_path / "short.json", [1.0, 2.0]))
