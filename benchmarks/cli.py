@@ -17,6 +17,7 @@ from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.live import live_report
+from edgepose.benchmarks.page import page
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
 from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
@@ -149,6 +150,7 @@ def pipeline_command(
     slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 6,
     rounds: Annotated[int, typer.Option(min=1, help="How often each has its turn")] = 10,
     seconds: Annotated[float, typer.Option(min=0.01, help="Length of a turn")] = 2.0,
+    html: Annotated[Path | None, typer.Option(help="A page with plots")] = None,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
@@ -156,6 +158,8 @@ def pipeline_command(
     with console.progress() as bar:
         task = bar.add_task("rounds", total=rounds)
         report = pipeline_report(open_bundle(bundle), source, device, slots, rounds, seconds, tick=lambda: bar.advance(task))
+    if html:
+        html.write_text(page(report, environment()), encoding="utf-8")
     if json_:
         settings = {"rounds": rounds, "seconds": seconds}
         typer.echo(json.dumps({"environment": environment(), **settings, "report": asdict(report)}, indent=1))

@@ -19,6 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepose.benchmarks.engine import pictures_per_second
 from edgepose.benchmarks.power import EnergyMeter, PowerState, power_state
@@ -69,7 +70,8 @@ class Round:
 class PipelineReport:
     """Medians over the rounds. `efficiency` is the pipeline's throughput over the engine's alone, `efficiency_of_bound` that over the
     bound; `speedup` is over the plain loop. Latencies are those of the last round on the file, `millijoules` a frame of all of them on the
-    file, where the system tells. `power` is before and after."""
+    file, where the system tells. `power` is before and after. `timeline` has the last round's frames on the file: nanoseconds at which each
+    was captured, taken, started, ready and found."""
 
     bundle: str
     execution: Execution
@@ -94,6 +96,7 @@ class PipelineReport:
     energy_source: str | None
     millijoules: float | None
     power: tuple[PowerState, PowerState]
+    timeline: tuple[tuple[int, ...], ...]
     rounds: tuple[Round, ...]
 
 
@@ -153,7 +156,7 @@ class _Bench:
         self._maps = recorded_maps(engine, frames)
         self._memory = Looped(lambda: (Frame(f.picture, f.name, f.index, f.time_s) for f in frames), video.is_video)
         self._file = Looped(video.frames, video.is_video)
-        self.latencies: dict[str, Distribution] = {}
+        self.timeline = np.empty((0, len(STAGES) + 1), np.int64)
         self.meter = EnergyMeter()
         self.millijoules: list[float] = []
 
@@ -178,7 +181,7 @@ class _Bench:
         replay = ReplayEngine(self._engine.contract, self._maps, len(self._engine.slots))
         hollow, _ = self._pipeline(replay, self._memory, seconds)
         overhead_us = 1e3 * (hollow.cpu_ms - preprocess.cpu_ms - parse.cpu_ms)
-        self.latencies = _latencies(moments)
+        self.timeline = _timeline(moments)
         return Round(decode.cpu_ms, preprocess.cpu_ms, parse.cpu_ms, overhead_us, engine, memory, file, sequential)
 
     def _decode(self, seconds: float) -> Turn:
@@ -241,10 +244,15 @@ class _Bench:
         return JsonLinesSink(self._folder / f"{name}.jsonl", self._engine.contract.skeleton)
 
 
-def _latencies(moments: Sequence[Moments]) -> dict[str, Distribution]:
-    """Milliseconds of each stage and from capture to people."""
+def _timeline(moments: Sequence[Moments]) -> NDArray[np.int64]:
+    """(frames, 5) nanoseconds since the first was captured."""
     points = [(captured_ns, times.taken, times.started, times.ready, times.found) for captured_ns, times in moments]
-    steps = np.diff(np.array(points, np.int64), axis=1) / 1e6
+    return np.array(points, np.int64) - points[0][0]
+
+
+def _latencies(timeline: NDArray[np.int64]) -> dict[str, Distribution]:
+    """Milliseconds of each stage and from capture to people."""
+    steps = np.diff(timeline, axis=1) / 1e6
     stages = {name: distribution_of(steps[:, i].tolist()) for i, name in enumerate(STAGES)}
     return {**stages, "capture to people": distribution_of(steps.sum(1).tolist())}
 
@@ -287,11 +295,12 @@ def _report(
             "plain loop, file": middle(lambda r: r.sequential.cpu_ms),
         },
         overhead_us=middle(lambda r: r.overhead_us),
-        latencies=bench.latencies,
+        latencies=_latencies(bench.timeline),
         peak_memory_mib=_peak_memory_mib(),
         energy_source=bench.meter.source,
         millijoules=statistics.median(bench.millijoules) if bench.millijoules else None,
         power=power,
+        timeline=tuple(map(tuple, bench.timeline.tolist())),
         rounds=tuple(rounds),
     )
 

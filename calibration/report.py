@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.calibration.calibrator import Calibrator
+from edgepose.calibration.plot import STYLE, svg_of
 from edgepose.calibration.ranking import input_noise
 from edgepose.calibration.search import Calibrated, Step
 from edgepose.engines.bundle import AccuracyRecord, CalibrationRecord
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 _WORST = 4
 _PICTURE_HEIGHT = 260
 _HISTOGRAM_PICTURES = 8
-_STYLE = (
-    "body{font:15px/1.5 system-ui;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}"
-    "td,th{padding:.2rem .6rem;border-bottom:1px solid #ccc;text-align:left}img,svg{max-width:100%;height:auto}"
-)
 
 
 def write_report(calibrator: Calibrator, found: Calibrated, target: str, title: str, folder: Path) -> list[Path]:
@@ -119,13 +114,13 @@ def _page(calibrator: Calibrator, found: Calibrated, facts: dict[str, Any], titl
         f" them. Fingerprint {source['fingerprint'][:16]}.</p>",
         f"<p>Pictures that stretch the ranges:</p><ul>{outliers}</ul>" if outliers else "",
         "<h2>Steps</h2>" + _steps_table(found.steps),
-        "<h2>Accuracy by step</h2>" + _plot(lambda axes: _accuracy_bars(axes, found.steps)),
-        "<h2>Noise that INT8 adds to each layer's input</h2>" + _plot(lambda axes: _noise_bars(axes, noise)),
-        "<h2>Heatmap values before and after</h2>" + _plot(lambda axes: _histograms(axes, calibrator, engine)),
+        "<h2>Accuracy by step</h2>" + svg_of(lambda axes: _accuracy_bars(axes, found.steps)),
+        "<h2>Noise that INT8 adds to each layer's input</h2>" + svg_of(lambda axes: _noise_bars(axes, noise)),
+        "<h2>Heatmap values before and after</h2>" + svg_of(lambda axes: _histograms(axes, calibrator, engine)),
         "<h2>Pictures that agree least: FP32 left, INT8 right</h2>" + _worst(calibrator, found),
     ]
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
         f"<h1>{html.escape(title)}</h1>{''.join(sections)}</html>\n"
     )
 
@@ -192,14 +187,3 @@ def _small(picture: NDArray[np.uint8], poses: Poses, skeleton: Skeleton) -> NDAr
 def _image(picture: NDArray[np.uint8]) -> str:
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" alt="people found">'
-
-
-def _plot(draw: Callable[[Axes], None]) -> str:
-    """An SVG of one pair of axes, without a display and without matplotlib's global state."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((10, 3.2), layout="constrained")
-    draw(figure.subplots())
-    file = io.StringIO()
-    figure.savefig(file, format="svg")
-    return file.getvalue().partition("<svg")[1] + file.getvalue().partition("<svg")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks import pipeline as benchmark
+from edgepose.benchmarks.page import page
 from edgepose.benchmarks.pipeline import Looped, Round, pipeline_report
 from edgepose.benchmarks.replay import ReplayEngine, recorded_maps
 from edgepose.benchmarks.turn import Turn, distribution_of, turn_of
@@ -54,6 +56,8 @@ def test_every_part_of_a_real_pipeline_is_measured(painted_bundles: dict[str, Pa
     assert report.speedup == sorted(r.file.per_second / r.sequential.per_second for r in report.rounds)[1]
     parts = [report.latencies[name].mean for name in benchmark.STAGES]
     assert sum(parts) == pytest.approx(report.latencies["capture to people"].mean)
+    shown = page(report, {"processor": "<one>"})
+    assert shown.count("<svg") == 4 and "&lt;one&gt;" in shown and "http" not in re.sub(r"<svg.*?</svg>", "", shown, flags=re.DOTALL)
     assert json.loads(json.dumps(asdict(report)))["rounds"][0]["engine"]["count"] > 0
 
 
