@@ -24,6 +24,7 @@ from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.paf_parameters import PafParameters
+from edgepose.runtime.parquet_sink import ParquetSink
 from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
 from edgepose.runtime.sources import Source, open_source
@@ -53,6 +54,7 @@ def run(
     openpose: Annotated[bool, typer.Option(help="One OpenPose-style JSON file a frame, in OUT/openpose")] = True,
     coco: Annotated[bool, typer.Option(help="All results as COCO keypoint results, OUT/coco_results.json")] = True,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="All results as JSON Lines, OUT/poses.jsonl")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="All results as a table, OUT/poses.parquet")] = False,
     slots: Annotated[int | None, typer.Option(min=1, help="Inferences in flight; by default what pose-bench sweep found, or 4")] = None,
     min_score: Annotated[float, typer.Option(min=0, help="Least score of a person; 0 shows everybody the parser suspects")] = 0.1,
     build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
@@ -65,7 +67,8 @@ def run(
         opened = open_bundle(bundle)
         engine = open_engine(opened, device, slots or best_slots(opened, device), build=build)
         stack.callback(engine.close)
-        made = _sinks(out, source, frames, engine.contract.skeleton, scores, overlay, openpose, coco, jsonl)
+        asked = {"overlay": overlay, "openpose": openpose, "coco": coco, "jsonl": jsonl, "parquet": parquet}
+        made = _sinks(out, source, frames, engine.contract.skeleton, scores, {name for name, yes in asked.items() if yes})
         sinks = [stack.enter_context(sink) for sink in made]
         policy, video = Policy.LATEST if frames.is_live else Policy.EVERY, frames.is_video
         parameters = PafParameters(threshold=threshold, minimum_score=min_score)
@@ -112,19 +115,19 @@ def _check_out(out: Path, source: str) -> None:
         raise SinkError(f"{out}: results there would overwrite the source: give another --out")
 
 
-def _sinks(
-    out: Path, source: str, frames: Source, skeleton: Skeleton, scores: bool, overlay: bool, openpose: bool, coco: bool, jsonl: bool
-) -> Iterator[Sink]:
-    if overlay and frames.is_video:
+def _sinks(out: Path, source: str, frames: Source, skeleton: Skeleton, scores: bool, wanted: set[str]) -> Iterator[Sink]:
+    if "overlay" in wanted and frames.is_video:
         yield VideoSink(out / f"{_name(source)}.mp4", frames.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores)
-    elif overlay:
+    elif "overlay" in wanted:
         yield PictureSink(out, skeleton, scores=scores)
-    if openpose:
+    if "openpose" in wanted:
         yield OpenPoseJsonSink(out / "openpose", skeleton)
-    if coco:
+    if "coco" in wanted:
         yield CocoResultsSink(out / "coco_results.json", skeleton)
-    if jsonl:
+    if "jsonl" in wanted:
         yield JsonLinesSink(out / "poses.jsonl", skeleton)
+    if "parquet" in wanted:
+        yield ParquetSink(out / "poses.parquet", skeleton)
 
 
 def _name(source: str) -> str:

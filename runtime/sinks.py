@@ -1,15 +1,8 @@
-"""Where results go: pictures and videos with the poses drawn in, OpenPose JSON, COCO results.
-
-A file is written under a hidden name in its own folder and gets its name when it is complete, so that nothing half-written is left under
-a name that somebody reads.
-"""
+"""Where results go: pictures and videos with the poses drawn in, OpenPose JSON, COCO results, JSON Lines."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +13,6 @@ import cv2
 import numpy as np
 import orjson
 from av.container import OutputContainer
-from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -28,6 +20,7 @@ from numpy.typing import NDArray
 from edgepose.engines.errors import SinkError
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.coco import coco17_from
+from edgepose.runtime.complete_file import completed, drop, hidden, make_folder, told, write_complete
 from edgepose.runtime.overlay import draw_poses
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.sources import Frame
@@ -40,10 +33,6 @@ _TICKS_PER_S = 60_000  # whole ticks at the usual rates, and within MPEG-4 part 
 _ABSENT_IN_OPENPOSE = tuple(
     f"{part}_keypoints_{axes}" for axes in ("2d", "3d") for part in ("pose", "face", "hand_left", "hand_right") if part + axes != "pose2d"
 )
-
-
-class Closable(Protocol):
-    def close(self) -> None: ...
 
 
 class Sink(Protocol):
@@ -75,13 +64,13 @@ class PictureSink(Sink):
     def __init__(self, folder: Path, skeleton: Skeleton, *, scores: bool = False, suffix: str = ".jpg") -> None:
         if suffix not in OVERLAY_SUFFIXES:
             raise SinkError(f"{folder}: pictures with suffix {suffix!r}: wanted one of {' '.join(OVERLAY_SUFFIXES)}")
-        _make_folder(folder)
+        make_folder(folder)
         self._folder, self._skeleton, self._scores, self._suffix = folder, skeleton, scores, suffix
 
     def write(self, frame: Frame, poses: Poses) -> None:
         picture = draw_poses(frame.picture, poses, self._skeleton, scores=self._scores)
         path = self._folder / f"{frame.name}{self._suffix}"
-        _write_complete(path, _encoded(path, picture))
+        write_complete(path, _encoded(path, picture))
 
 
 class OpenPoseJsonSink(Sink):
@@ -92,31 +81,31 @@ class OpenPoseJsonSink(Sink):
     """
 
     def __init__(self, folder: Path, skeleton: Skeleton) -> None:
-        _make_folder(folder)
+        make_folder(folder)
         self._folder, self._skeleton = folder, skeleton
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        _check_keypoints(poses, self._skeleton)
+        check_keypoints(poses, self._skeleton)
         found = np.where(poses.present[..., None], poses.keypoints, 0)
         ids = [-1] * len(poses) if poses.ids is None else poses.ids.tolist()
         people = [_openpose_person(keypoints, person) for keypoints, person in zip(_rounded(found, 4), ids, strict=True)]
-        _write_complete(self._folder / f"{frame.name}_keypoints.json", orjson.dumps({"version": 1.3, "people": people}))
+        write_complete(self._folder / f"{frame.name}_keypoints.json", orjson.dumps({"version": 1.3, "people": people}))
 
 
 class TextSink(Sink):
     """One text file."""
 
     def __init__(self, path: Path, skeleton: Skeleton, buffering: int = -1) -> None:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         self._path, self._skeleton, self._open = path, skeleton, True
-        with _told(path):
-            self._file = _hidden(path).open("w", encoding="utf-8", buffering=buffering)
+        with told(path):
+            self._file = hidden(path).open("w", encoding="utf-8", buffering=buffering)
 
     def close(self) -> None:
         if not self._open:
             return
         self._open = False
-        with _completed(self._path):
+        with completed(self._path):
             try:
                 self._file.write(self._ending())
             finally:
@@ -124,7 +113,7 @@ class TextSink(Sink):
 
     def discard(self) -> None:
         self._open = False
-        _drop(self._path, self._file)
+        drop(self._path, self._file)
 
     def _ending(self) -> str:
         return ""
@@ -141,9 +130,9 @@ class CocoResultsSink(TextSink):
     _separator = "[\n"
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        _check_keypoints(poses, self._skeleton)
+        check_keypoints(poses, self._skeleton)
         image_id = int(frame.name) if frame.name.isdecimal() else frame.index
-        with _told(self._path):
+        with told(self._path):
             for keypoints, score in zip(coco17_from(poses, self._skeleton), poses.scores, strict=True):
                 self._file.write(self._separator + json.dumps(_coco_result(image_id, keypoints, float(score)), separators=(",", ":")))
                 self._separator = ",\n"
@@ -163,14 +152,14 @@ class JsonLinesSink(TextSink):
         super().__init__(path, skeleton, buffering=1)
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        _check_keypoints(poses, self._skeleton)
+        check_keypoints(poses, self._skeleton)
         ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
         people = [
             {"id": person, "score": score, "keypoints": [xyc if xyc[2] > 0 else None for xyc in keypoints]}
             for person, score, keypoints in zip(ids, _rounded(poses.scores, 6), _rounded(poses.keypoints, 4), strict=True)
         ]
         line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people}
-        with _told(self._path):
+        with told(self._path):
             self._file.write(orjson.dumps(line).decode() + "\n")
 
 
@@ -187,13 +176,13 @@ class VideoSink(Sink):
             raise SinkError(f"{path}: suffix {path.suffix!r} is unknown: wanted one of {' '.join(CONTAINER_SUFFIXES)}")
         if not 0 < fps < 1000:
             raise SinkError(f"{path}: {float(fps):g} frames/s: wanted more than 0 and fewer than 1000")
-        _make_folder(path.parent)
+        make_folder(path.parent)
         self._path, self._fps, self._skeleton, self._scores = path, Fraction(fps).limit_denominator(1001), skeleton, scores
         self._wh, self._ticks, self._converter = (0, 0), -1, VideoReformatter()
         self._stream: VideoStream | None = None
-        with _told(path):
-            _hidden(path).touch()
-            self._container: OutputContainer | None = av.open(str(_hidden(path)), "w", container_options=_container_options(path))
+        with told(path):
+            hidden(path).touch()
+            self._container: OutputContainer | None = av.open(str(hidden(path)), "w", container_options=_container_options(path))
 
     def write(self, frame: Frame, poses: Poses) -> None:
         if self._container is None:
@@ -204,7 +193,7 @@ class VideoSink(Sink):
         if wh != self._wh:
             raise SinkError(f"{self._path}: frame {frame.name} is {wh[0]} x {wh[1]} pixels in a video of {self._wh[0]} x {self._wh[1]}")
         picture = draw_poses(frame.picture, poses, self._skeleton, scores=self._scores)
-        with _told(self._path):
+        with told(self._path):
             self._container.mux(self._stream.encode(self._timed(picture, frame.time_s)))
 
     def _timed(self, picture: NDArray[np.uint8], time_s: float | None) -> av.VideoFrame:
@@ -223,9 +212,9 @@ class VideoSink(Sink):
         if container is None:
             return
         if self._stream is None:
-            _drop(self._path, container)
+            drop(self._path, container)
             return
-        with _completed(self._path):
+        with completed(self._path):
             try:
                 container.mux(self._stream.encode())
             finally:
@@ -233,7 +222,7 @@ class VideoSink(Sink):
 
     def discard(self) -> None:
         container, self._container = self._container, None
-        _drop(self._path, container)
+        drop(self._path, container)
 
 
 def _stream_in(container: OutputContainer, picture_wh: tuple[int, int], fps: Fraction) -> VideoStream:
@@ -266,7 +255,7 @@ def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _encoded(path: Path, picture: NDArray[np.uint8]) -> bytes:
     suffix = path.suffix
-    with _told(path):
+    with told(path):
         encoded, data = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix == ".jpg" else [])
     if not encoded:
         raise SinkError(f"{path}: OpenCV cannot encode a picture of {picture.shape[1]} x {picture.shape[0]} pixels")
@@ -290,56 +279,6 @@ def _rounded(values: NDArray[np.float32], digits: int) -> list[Any]:
     return rounded
 
 
-def _check_keypoints(poses: Poses, skeleton: Skeleton) -> None:
+def check_keypoints(poses: Poses, skeleton: Skeleton) -> None:
     if poses.keypoints.shape[1:] != (len(skeleton.keypoints), 3):
         raise ValueError(f"poses of shape {poses.keypoints.shape} for a skeleton of {len(skeleton.keypoints)} keypoints")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"{folder}: cannot be made ({error.strerror or error}); is there a file of that name?") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SinkError(f"{folder}: no permission to write in this folder")
-
-
-def _hidden(path: Path) -> Path:
-    """Where a file is written until it is complete; the suffix stays last, because FFmpeg goes by it."""
-    return path.with_name(f".{path.stem}.part{path.suffix}")
-
-
-def _write_complete(path: Path, data: bytes) -> None:
-    with _completed(path):
-        _hidden(path).write_bytes(data)
-
-
-@contextmanager
-def _completed(path: Path) -> Iterator[None]:
-    """Gives the hidden file its name at the end, drops it on an exception. Raises SinkError."""
-    try:
-        with _told(path):
-            yield
-            os.replace(_hidden(path), path)
-    except BaseException:
-        _drop(path, None)
-        raise
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the system, FFmpeg and OpenCV say, as a SinkError of one line."""
-    try:
-        yield
-    except (OSError, FFmpegError, cv2.error) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise SinkError(f"{path}: cannot be written ({reason})") from error
-
-
-def _drop(path: Path, open_file: Closable | None) -> None:
-    """Closes and removes the hidden file, whatever state it is in."""
-    with suppress(OSError, FFmpegError):
-        if open_file is not None:
-            open_file.close()
-    with suppress(OSError):
-        _hidden(path).unlink(missing_ok=True)

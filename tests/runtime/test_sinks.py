@@ -15,6 +15,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pyarrow.parquet
 import pytest
 from pycocotools import coco, cocoeval
 
@@ -22,6 +23,7 @@ from edgepose.engines.errors import SinkError
 from edgepose.engines.skeleton import BUILT_IN_SKELETONS, COCO18, MPII15, TRT_POSE18, Skeleton
 from edgepose.runtime.coco import COCO17_KEYPOINTS, coco17_from
 from edgepose.runtime.overlay import draw_poses
+from edgepose.runtime.parquet_sink import ParquetSink
 from edgepose.runtime.poses import Poses, no_poses
 from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
 from edgepose.runtime.sources import Frame, open_source
@@ -33,6 +35,7 @@ SINKS = {
     "openpose": lambda folder: OpenPoseJsonSink(folder, COCO18),
     "coco": lambda folder: CocoResultsSink(folder / "results.json", COCO18),
     "jsonl": lambda folder: JsonLinesSink(folder / "poses.jsonl", COCO18),
+    "parquet": lambda folder: ParquetSink(folder / "poses.parquet", COCO18),
     "video": lambda folder: VideoSink(folder / "out.mp4", 25, COCO18),
 }
 every_sink = pytest.mark.parametrize("make", SINKS.values(), ids=SINKS.keys())
@@ -132,6 +135,25 @@ def test_json_lines_have_a_line_a_frame(tmp_path: Path) -> None:
     assert first["people"][1]["keypoints"][3] == [13.5, 6.5, 0.5]
     assert first["people"][1]["keypoints"][4] is None
     assert first["people"][0] | {"keypoints": []} == {"id": None, "score": 0.9, "keypoints": []}
+
+
+def test_parquet_has_a_row_a_person_and_nulls_for_what_is_absent(tmp_path: Path) -> None:
+    people = _without(_everybody(COCO18), 3)
+    with ParquetSink(tmp_path / "poses.parquet", COCO18) as sink:
+        sink.write(_frame("a", 0, time_s=0.5), people)
+        sink.write(_frame("b", 1), NOBODY)
+        sink.write(_frame("c", 2), replace(people, ids=np.array([7, 9])))
+    table = pyarrow.parquet.read_table(tmp_path / "poses.parquet")
+    rows = table.to_pylist()
+    assert [(row["name"], row["index"], row["time_s"], row["id"]) for row in rows] == [
+        ("a", 0, 0.5, None),
+        ("a", 0, 0.5, None),
+        ("c", 2, None, 7),
+        ("c", 2, None, 9),
+    ]
+    assert rows[1]["x"][:5] == [10.5, 11.5, 12.5, None, 14.5] and rows[1]["y"][2:5] == [4.5, None, 8.5]
+    assert rows[1]["confidence"][2:5] == [0.5, 0, 0.5] and rows[1]["score"] == pytest.approx(0.3)
+    assert table.schema.metadata[b"keypoints"].decode().split(",") == list(COCO18.keypoints)
 
 
 def test_openpose_json_of_nobody_is_a_file_too(tmp_path: Path) -> None:

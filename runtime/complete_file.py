@@ -1,0 +1,72 @@
+"""Files that appear only when they are complete.
+
+One is written under a hidden name in its own folder and gets its name at the end, so that nothing half-written is left under a name that
+somebody reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+from av.error import FFmpegError
+
+from edgepose.engines.errors import SinkError
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{folder}: cannot be made ({error.strerror or error}); is there a file of that name?") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SinkError(f"{folder}: no permission to write in this folder")
+
+
+def hidden(path: Path) -> Path:
+    """Where a file is written until it is complete; the suffix stays last, because FFmpeg goes by it."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
+def write_complete(path: Path, data: bytes) -> None:
+    with completed(path):
+        hidden(path).write_bytes(data)
+
+
+@contextmanager
+def completed(path: Path) -> Iterator[None]:
+    """Gives the hidden file its name at the end, drops it on an exception. Raises SinkError."""
+    try:
+        with told(path):
+            yield
+            os.replace(hidden(path), path)
+    except BaseException:
+        drop(path, None)
+        raise
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the system, FFmpeg and OpenCV say, as a SinkError of one line."""
+    try:
+        yield
+    except (OSError, FFmpegError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise SinkError(f"{path}: cannot be written ({reason})") from error
+
+
+def drop(path: Path, open_file: Closable | None) -> None:
+    """Closes and removes the hidden file, whatever state it is in."""
+    with suppress(OSError, FFmpegError):
+        if open_file is not None:
+            open_file.close()
+    with suppress(OSError):
+        hidden(path).unlink(missing_ok=True)
