@@ -362,10 +362,12 @@ def _pipeline_tables(r: PipelineReport) -> tuple[Table, Table, Table]:
     for name, ms in r.cpu_ms.items():
         cost.add_row(name, f"{ms:.2f}")
     cost.add_row("our Python and JSON Lines", f"{r.overhead_us / 1e3:.2f}")
-    waits = Table(title="Milliseconds a frame, file", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    waits = Table(
+        title="Milliseconds; the stages of a frame from the file", title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False
+    )
     for heading in ("", "n", "mean", "p50", "p90", "p99", "max"):
         waits.add_column(heading, justify="right" if heading else "left")
-    for name, d in r.latencies.items():
+    for name, d in {"one inference alone, for latency": r.single_ms, **r.latencies}.items():
         waits.add_row(name, str(d.n), *(f"{value:.1f}" for value in (d.mean, d.p50, d.p90, d.p99, d.max)))
     return speed, cost, waits
 

@@ -69,7 +69,7 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class PipelineReport:
     """Medians over the rounds. `efficiency` is the pipeline's throughput over the engine's alone, `efficiency_of_bound` that over the
-    bound; `speedup` is over the plain loop. Latencies are those of the last round on the file, `millijoules` a frame of all of them on the
+    bound; `speedup` is over the plain loop. `single_ms` is one inference by the engine opened for latency, nothing beside it. Latencies are those of the last round on the file, `millijoules` a frame of all of them on the
     file, where the system tells. `power` is before and after. `timeline` has the last round's frames on the file: nanoseconds at which each
     was captured, taken, started, ready and found."""
 
@@ -91,6 +91,7 @@ class PipelineReport:
     speedup: float
     cpu_ms: dict[str, float]
     overhead_us: float
+    single_ms: Distribution
     latencies: dict[str, Distribution]
     peak_memory_mib: float
     energy_source: str | None
@@ -159,6 +160,7 @@ class _Bench:
         self.timeline = np.empty((0, len(STAGES) + 1), np.int64)
         self.meter = EnergyMeter()
         self.millijoules: list[float] = []
+        self.single_ms: list[float] = []
 
     def check(self) -> None:
         """The pipeline finds the people that the plain loop finds."""
@@ -171,6 +173,7 @@ class _Bench:
     def round(self, seconds: float) -> Round:
         short = seconds * _STAGE_SHARE
         decode, preprocess, parse = self._decode(short), self._preprocess(short), self._parse(short)
+        self._single(short)
         engine = self._engine_alone(seconds)
         memory, _ = self._pipeline(self._engine, self._memory, seconds)
         with self.meter:
@@ -202,6 +205,17 @@ class _Bench:
             poses.moved(poses.keypoints[..., :2].astype(np.float64) * stride)
 
         return turn_of(parse, seconds)
+
+    def _single(self, seconds: float) -> None:
+        slot = self._alone.slots[0]
+
+        def infer() -> None:
+            began = time.perf_counter()
+            slot.start()
+            slot.wait()
+            self.single_ms.append(1e3 * (time.perf_counter() - began))
+
+        turn_of(infer, seconds)
 
     def _engine_alone(self, seconds: float) -> Turn:
         cpu, began = time.process_time(), time.perf_counter()
@@ -295,6 +309,7 @@ def _report(
             "plain loop, file": middle(lambda r: r.sequential.cpu_ms),
         },
         overhead_us=middle(lambda r: r.overhead_us),
+        single_ms=distribution_of(bench.single_ms),
         latencies=_latencies(bench.timeline),
         peak_memory_mib=_peak_memory_mib(),
         energy_source=bench.meter.source,

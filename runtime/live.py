@@ -1,7 +1,8 @@
 """`LiveSource`: a camera or stream that comes back when it was lost.
 
-A stream that ends, breaks off or says nothing for too long is opened anew, with growing pauses; what happened is counted in `health`. Data
-that cannot be decoded is skipped, a picture of another size is taken as it is, a clock that jumps is set anew.
+A stream that ends, breaks off, says nothing for too long or shows a picture that stands still is opened anew, with growing pauses; what
+happened is counted in `health`. Data that cannot be decoded is skipped, a picture of another size is taken as it is, a clock that jumps is
+set anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.engines.errors import SourceError
+from edgepose.engines.errors import SourceError, SourceLost
 from edgepose.runtime.sources import Frame
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ class LiveSource:
                 for picture, time_s in self.link.pictures(self.health):
                     began = perf_counter() if began is None else began
                     arrived_s = perf_counter() - began
-                    stillness.watch(picture, arrived_s)
+                    if stillness.watch(picture, arrived_s):
+                        raise SourceLost(f"{self.link.name}: the picture has not changed for {_FROZEN_S:g} s")
                     yield Frame(picture, f"live_{index:012d}", index, clock.at(time_s, arrived_s))
                     index, pause = index + 1, 0
                     if self.seconds is not None and arrived_s >= self.seconds:
@@ -146,13 +148,16 @@ class Stillness:
 
     def __init__(self, health: Health) -> None:
         self._health, self._changed_s = health, 0.0
-        self._sample = np.empty(0, np.uint8)
+        self._sample, self._moved = np.empty(0, np.uint8), False
 
-    def watch(self, picture: NDArray[np.uint8], arrived_s: float) -> None:
+    def watch(self, picture: NDArray[np.uint8], arrived_s: float) -> bool:
+        """Whether it has now stood still for 10 s, the first time since it changed: another connection may help, but not twice."""
         sample = picture[::_SAMPLE, ::_SAMPLE].copy()
         if not np.array_equal(sample, self._sample):
-            self._sample, self._changed_s = sample, arrived_s
+            self._sample, self._changed_s, self._moved = sample, arrived_s, True
         elif arrived_s - self._changed_s > _FROZEN_S:
             self._health.frozen += 1
             self._changed_s = arrived_s
-            logger.warning("the picture has not changed for %.0f s", _FROZEN_S)
+            moved, self._moved = self._moved, False
+            return moved
+        return False

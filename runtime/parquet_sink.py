@@ -9,16 +9,16 @@ import numpy as np
 
 from edgepose.engines.errors import BackendUnavailable
 from edgepose.engines.skeleton import Skeleton
-from edgepose.runtime.complete_file import completed, drop, hidden, make_folder, told
+from edgepose.runtime.complete_file import hidden, told
 from edgepose.runtime.poses import Poses
-from edgepose.runtime.sinks import Sink, check_keypoints
+from edgepose.runtime.sinks import FileSink, check_keypoints
 from edgepose.runtime.sources import Frame
 
 _ROWS = 4096
 """A row group: what is kept in memory before it is written."""
 
 
-class ParquetSink(Sink):
+class ParquetSink(FileSink):
     """A row a person: `name`, `index` and `time_s` of the frame, `id` (null where not tracked), `score`, and `x`, `y` and `confidence` as
     lists in the network's order, in picture pixels of our convention, x and y null where absent. The skeleton and its keypoints' names are
     in the file's metadata. Frames without people leave no row. Raises BackendUnavailable without pyarrow."""
@@ -29,12 +29,11 @@ class ParquetSink(Sink):
             import pyarrow.parquet
         except ImportError as error:
             raise BackendUnavailable("Parquet files need pyarrow: pip install 'edgepose[batch]'") from error
-        self._arrow, self._path, self._skeleton = pyarrow, path, skeleton
+        super().__init__(path, skeleton)
+        self._arrow = pyarrow
         self._rows: list[dict[str, Any]] = []
-        make_folder(path.parent)
         with told(path):
-            self._writer = pyarrow.parquet.ParquetWriter(hidden(path), self._schema())
-        self._open = True
+            self._file: Any = pyarrow.parquet.ParquetWriter(hidden(path), self._schema())
 
     def write(self, frame: Frame, poses: Poses) -> None:
         check_keypoints(poses, self._skeleton)
@@ -42,33 +41,15 @@ class ParquetSink(Sink):
         xy = np.where(poses.present[..., None], poses.keypoints[..., :2], np.nan).astype(object)
         xy[~poses.present] = None
         for person, score, (x, y), confidence in zip(ids, poses.scores, xy.swapaxes(1, 2), poses.keypoints[..., 2], strict=True):
-            self._rows.append(
-                {
-                    **{"name": frame.name, "index": frame.index, "time_s": frame.time_s, "id": person, "score": float(score)},
-                    **{"x": x.tolist(), "y": y.tolist(), "confidence": confidence.tolist()},
-                }
-            )
+            of = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "id": person, "score": float(score)}
+            self._rows.append({**of, "x": x.tolist(), "y": y.tolist(), "confidence": confidence.tolist()})
         if len(self._rows) >= _ROWS:
-            self._flush()
+            self._finish()
 
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        with completed(self._path):
-            try:
-                self._flush()
-            finally:
-                self._writer.close()
-
-    def discard(self) -> None:
-        self._open = False
-        drop(self._path, self._writer)
-
-    def _flush(self) -> None:
+    def _finish(self) -> None:
         rows, self._rows = self._rows, []
         with told(self._path):
-            self._writer.write_table(self._arrow.Table.from_pylist(rows, self._schema()))
+            self._file.write_table(self._arrow.Table.from_pylist(rows, self._schema()))
 
     def _schema(self) -> Any:
         pa = self._arrow

@@ -6,7 +6,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import av
 import cv2
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgepose.engines.errors import SinkError
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.coco import coco17_from
-from edgepose.runtime.complete_file import completed, drop, hidden, make_folder, told, write_complete
+from edgepose.runtime.complete_file import Closable, completed, drop, hidden, make_folder, told, write_complete
 from edgepose.runtime.overlay import draw_poses
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.sources import Frame
@@ -92,14 +92,14 @@ class OpenPoseJsonSink(Sink):
         write_complete(self._folder / f"{frame.name}_keypoints.json", orjson.dumps({"version": 1.3, "people": people}))
 
 
-class TextSink(Sink):
-    """One text file."""
+class FileSink(Sink):
+    """One file, which gets its name when it is complete."""
 
-    def __init__(self, path: Path, skeleton: Skeleton, buffering: int = -1) -> None:
+    _file: Closable
+
+    def __init__(self, path: Path, skeleton: Skeleton) -> None:
         make_folder(path.parent)
         self._path, self._skeleton, self._open = path, skeleton, True
-        with told(path):
-            self._file = hidden(path).open("w", encoding="utf-8", buffering=buffering)
 
     def close(self) -> None:
         if not self._open:
@@ -107,7 +107,7 @@ class TextSink(Sink):
         self._open = False
         with completed(self._path):
             try:
-                self._file.write(self._ending())
+                self._finish()
             finally:
                 self._file.close()
 
@@ -115,8 +115,17 @@ class TextSink(Sink):
         self._open = False
         drop(self._path, self._file)
 
-    def _ending(self) -> str:
-        return ""
+    def _finish(self) -> None:
+        """What is written last."""
+
+
+class TextSink(FileSink):
+    """One text file."""
+
+    def __init__(self, path: Path, skeleton: Skeleton, buffering: int = -1) -> None:
+        super().__init__(path, skeleton)
+        with told(path):
+            self._file: TextIO = hidden(path).open("w", encoding="utf-8", buffering=buffering)
 
 
 class CocoResultsSink(TextSink):
@@ -137,8 +146,8 @@ class CocoResultsSink(TextSink):
                 self._file.write(self._separator + json.dumps(_coco_result(image_id, keypoints, float(score)), separators=(",", ":")))
                 self._separator = ",\n"
 
-    def _ending(self) -> str:
-        return "[]\n" if self._separator == "[\n" else "\n]\n"
+    def _finish(self) -> None:
+        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
 
 
 class JsonLinesSink(TextSink):

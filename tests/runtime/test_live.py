@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from typing import Any
 
 import av
 import cv2
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 
 from edgepose.engines.errors import ConfigError, SourceError
+from edgepose.runtime import live
 from edgepose.runtime.camera import live_source
 from edgepose.runtime.ffmpeg_link import FfmpegLink, without_password
 from edgepose.runtime.gstreamer_link import GStreamerLink
@@ -132,14 +135,35 @@ def test_nothing_but_garbage_is_a_lost_connection() -> None:
     assert source.health.reconnections == 2 and "201 packets in a row" in source.health.lost
 
 
-def test_a_picture_that_stands_still_is_counted_every_ten_seconds() -> None:
+def test_a_picture_that_stands_still_is_counted_every_ten_seconds_and_told_once() -> None:
     health = Health()
     stillness, still, other = Stillness(health), np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 9, np.uint8)
-    counts = []
+    counts, told = [], []
     for second, picture in enumerate([still] * 24 + [other] * 5 + [still] * 12):
-        stillness.watch(picture, float(second))
+        if stillness.watch(picture, float(second)):
+            told.append(second)
         counts.append(health.frozen)
     assert (counts[10], counts[11], counts[22], counts[28], counts[-1]) == (0, 1, 2, 2, 3)
+    assert told == [11, 40]
+
+
+class StandingLink:
+    """A camera that hangs and goes on sending."""
+
+    name = "standing"
+
+    def pictures(self, health: Health) -> Iterator[tuple[np.ndarray[Any, Any], float | None]]:  # noqa: ARG002
+        while True:
+            time.sleep(0.02)
+            yield np.zeros((32, 32, 3), np.uint8), None
+
+
+def test_a_camera_whose_picture_stands_still_is_opened_anew_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_FROZEN_S", 0.1)
+    source = LiveSource(StandingLink())
+    frames = list(islice(source.frames(), 40))
+    assert len(frames) == 40 and source.health.frozen >= 3
+    assert source.health.reconnections == 1 and "has not changed" in source.health.lost
 
 
 def test_a_source_that_was_stopped_connects_no_more() -> None:
