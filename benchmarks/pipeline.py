@@ -69,9 +69,10 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class PipelineReport:
     """Medians over the rounds. `efficiency` is the pipeline's throughput over the engine's alone, `efficiency_of_bound` that over the
-    bound; `speedup` is over the plain loop. `single_ms` is one inference by the engine opened for latency, nothing beside it. Latencies are those of the last round on the file, `millijoules` a frame of all of them on the
-    file, where the system tells. `power` is before and after. `timeline` has the last round's frames on the file: nanoseconds at which each
-    was captured, taken, started, ready and found."""
+    bound; `speedup` is over the plain loop. `single_ms` is one inference by the engine opened for latency, nothing beside it. Latencies
+    are those of the last round on the file, `millijoules` a frame of all of them on the file, where the system tells. `power` is before and
+    after. `timeline` has the last round's frames on the file: nanoseconds at which each was captured, taken, started, ready and found.
+    """
 
     bundle: str
     execution: Execution
