@@ -24,6 +24,7 @@ from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
 from edgepose.benchmarks.sweep import best_case, sweep_cases
 from edgepose.benchmarks.tracking import cost_case, id_cases
 from edgepose.calibration.coco import CocoLabels
+from edgepose.calibration.plot import svg_of
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import SourceError
@@ -155,6 +156,9 @@ def pipeline_command(
     json_: Json = False,
 ) -> None:
     """The whole pipeline against its stages alone, the engine alone and a plain loop: where the time goes, and what is lost."""
+    if html:
+        html.write_text("", encoding="utf-8")  # before minutes of measuring
+        svg_of(lambda _: None)
     with console.progress() as bar:
         task = bar.add_task("rounds", total=rounds)
         report = pipeline_report(open_bundle(bundle), source, device, slots, rounds, seconds, tick=lambda: bar.advance(task))
@@ -179,7 +183,7 @@ def sweep_command(
     json_: Json = False,
 ) -> None:
     """The best number of inferences in flight on this machine, which pose-run then takes."""
-    counts, opened = [int(count) for count in slots.split(",")], open_bundle(bundle)
+    counts, opened = _counts(slots), open_bundle(bundle)
     with console.progress() as bar:
         task = bar.add_task("turns", total=rounds * len(counts))
         cases, backend = sweep_cases(opened, source, device, counts, rounds, seconds, lambda: bar.advance(task))
@@ -194,6 +198,12 @@ def sweep_command(
     for case in cases:
         table.add_row(str(case.slots), f"{case.frames_per_second:.1f}", f"{case.inference_ms:.1f}", style="bold" if case is best else None)
     console.messages().print(table, f"{best.slots} slots from now on: {place}", sep="\n", highlight=False)
+
+
+def _counts(text: str) -> list[int]:
+    if not all(part.isdecimal() and int(part) > 0 for part in text.split(",")):
+        raise typer.BadParameter(f"{text!r}: wanted numbers as in 1,2,4", param_hint="--slots")
+    return [int(part) for part in text.split(",")]
 
 
 @app.command("compare")
@@ -222,6 +232,7 @@ def live_command(
     sources: Annotated[list[str], typer.Option("--source", help="test:pattern?fps=60&frames=36000, a camera, ...; as often as wanted")],
     slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 2,
     policy: Annotated[Policy, typer.Option(help="latest: the newest frame wins; every: sources wait")] = Policy.LATEST,
+    seconds: Annotated[float | None, typer.Option(min=1, help="End after so long; a camera does not end by itself")] = None,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
@@ -230,7 +241,7 @@ def live_command(
     total = sum(count for count in known if count) if all(known) else None
     with console.progress() as bar:
         task = bar.add_task("frames", total=total)
-        report = live_report(open_bundle(bundle), sources, device, slots, policy, lambda done: bar.update(task, completed=done))
+        report = live_report(open_bundle(bundle), sources, device, slots, policy, seconds, lambda done: bar.update(task, completed=done))
     if json_:
         typer.echo(json.dumps({"environment": environment(), "report": asdict(report)}, indent=1))
         return
@@ -238,7 +249,8 @@ def live_command(
     for heading in ("source", "captured", "dropped", "results", "p50", "p90", "p99", "max"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
     for case in report.sources:
-        figures = (f"{ms:.1f}" for ms in (case.age_ms.p50, case.age_ms.p90, case.age_ms.p99, case.age_ms.max))
+        age = case.age_ms
+        figures = (f"{ms:.1f}" for ms in (age.p50, age.p90, age.p99, age.max)) if age else ()
         table.add_row(case.source, str(case.captured), str(case.dropped), str(case.results), *figures)
     trend = f"{report.slope_ms_per_minute:+.3f} ± {report.slope_error:.3f} ms a minute (by chance: {report.slope_by_chance:.2f})"
     console.messages().print(

@@ -15,7 +15,7 @@ from edgepose.engines.record import read_json
 _SAME_MACHINE = ("processor", "cores", "machine", "arithmetic", "power_mode")
 _DRAWS = 2000
 _TURNS = ("engine", "memory", "file", "sequential")
-_LEAST_ROUNDS = 3
+_LEAST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _samples(data: dict[str, Any], path: Path) -> dict[str, list[float]]:
     """Figure -> its value in each round."""
-    if "rounds" in data.get("report", {}):
-        rounds = data["report"]["rounds"]
+    rounds = data.get("report", {}).get("rounds")
+    if rounds and all(name in r for r in rounds for name in _TURNS):
         found = {name: [r[name]["count"] / r[name]["seconds"] for r in rounds] for name in _TURNS}
     elif data.get("cases") and all("per_second" in case for case in data["cases"]):
-        found = {case["target"]: case["per_second"] for case in data["cases"]}
+        found = {case["bundle"]: case["per_second"] for case in data["cases"]}
     else:
         raise ConfigError(f"{path}: wanted a file of pose-bench pipeline or pose-bench engine")
     if min(map(len, found.values())) < _LEAST_ROUNDS:

@@ -74,7 +74,7 @@ def engine_cases(
             for bundle, engine, rate, their in zip(opened, engines, rates, theirs, strict=True):
                 rate.append(pictures_per_second(engine, seconds))
                 if beside_benchmark_app:
-                    their.append(benchmark_app_rate(bundle, slots, seconds))
+                    their.append(benchmark_app_rate(bundle, engine.execution.device, slots, seconds))
             tick()
     cases = []
     for bundle, engine, people, rate, their in zip(opened, engines, found, rates, theirs, strict=True):
@@ -116,7 +116,7 @@ def _people(engine: Engine, pictures: Sequence[Path]) -> list[Poses]:
     return found
 
 
-def benchmark_app_rate(bundle: Bundle, slots: int, seconds: float) -> float:
+def benchmark_app_rate(bundle: Bundle, device: str, slots: int, seconds: float) -> float:
     """Pictures a second of OpenVINO's own tool on the bundle's IR, with as many requests and in the same arithmetic.
 
     Raises BackendUnavailable where it is not there or does not run; it knows whole seconds only.
@@ -125,7 +125,17 @@ def benchmark_app_rate(bundle: Bundle, slots: int, seconds: float) -> float:
     if bundle.target.backend != "openvino" or not tool.is_file():
         raise BackendUnavailable(f"{tool} on {bundle.path.name}: wanted OpenVINO's benchmark_app (pip install openvino) and ov-* bundles")
     arithmetic = ["-infer_precision", "f32"] if bundle.target.precision in ("fp32", "fp16") else []
-    options = ["-d", "CPU", "-hint", "throughput", "-nireq", str(slots), "-t", str(math.ceil(seconds)), *arithmetic]
+    options = [
+        "-d",
+        device,
+        "-hint",
+        "latency" if slots == 1 else "throughput",
+        "-nireq",
+        str(slots),
+        "-t",
+        str(math.ceil(seconds)),
+        *arithmetic,
+    ]
     ran = subprocess.run([str(tool), "-m", str(bundle.model_path), *options], capture_output=True, text=True, check=False)
     told = re.search(r"Throughput:\s+([\d.]+) FPS", ran.stdout)
     if not told:

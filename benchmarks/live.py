@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -34,7 +35,7 @@ class SourceCase:
     dropped: int
     results: int
     in_order: bool
-    age_ms: Distribution
+    age_ms: Distribution | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,16 @@ class LiveReport:
 
 
 def live_report(
-    bundle: Bundle, sources: Sequence[str], device: str, slots: int, policy: Policy, tick: Callable[[int], object] = lambda _: None
+    bundle: Bundle,
+    sources: Sequence[str],
+    device: str,
+    slots: int,
+    policy: Policy,
+    seconds: float | None = None,
+    tick: Callable[[int], object] = lambda _: None,
 ) -> LiveReport:
-    """Runs until every source has ended; `tick` is told how many frames are done with. Raises ConfigError for fewer than 60 results."""
+    """Runs for `seconds`, or until every source has ended; `tick` is told how many frames are done with. Frames in flight at the end of
+    `seconds` are neither dropped nor results. Raises ConfigError for fewer than 60 results."""
     from scipy.stats import linregress
 
     opened = [open_source(source) for source in sources]
@@ -74,6 +82,10 @@ def live_report(
         engine_ms = _latency_ms(engine)
         with Pipeline(engine, opened, policy) as pipeline:
             began = time.perf_counter()
+            if seconds is not None:
+                timer = threading.Timer(seconds, pipeline.halt)
+                timer.daemon = True
+                timer.start()
             for result in pipeline:
                 now, source = time.perf_counter() - began, result.source
                 captured[source].append(result.frame.index)
@@ -93,7 +105,7 @@ def live_report(
     trend = linregress(*zip(*blocks, strict=True))
     settled = memory[len(memory) // 5 :] or memory  # what is loaded and pooled at first is no growth
     cases = [
-        SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(age))
+        SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(age) if age else None)
         for source, count, found, age in zip(sources, counts, captured, ages, strict=True)
     ]
     return LiveReport(

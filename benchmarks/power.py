@@ -37,7 +37,8 @@ class EnergyMeter:
     """Joules between entering and leaving; None where nothing tells. Monitors that tell watts are asked ten times a second."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._packages = [p for p in sorted((root / "sys/class/powercap").glob("intel-rapl:?")) if _number(p / "energy_uj") is not None]
+        zones = sorted((root / "sys/class/powercap").glob("intel-rapl:?"))  # psys, beside them, counts the packages again
+        self._packages = [z for z in zones if (_text(z / "name") or "").startswith("package") and _number(z / "energy_uj") is not None]
         self._rails = _rails(root)
         self.joules: float | None = None
         self._done = threading.Event()
@@ -87,7 +88,7 @@ class _Rail:
 
 
 def _rails(root: Path) -> list[_Rail]:
-    """The input rail where a monitor has one, which holds all others; else all."""
+    """The input rail where a monitor has one, which holds all others (VDD_IN: Orin Nano and NX, Xavier NX); else all of them."""
     rails = []
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         if _text(monitor / "name") == "ina3221":
@@ -95,7 +96,7 @@ def _rails(root: Path) -> list[_Rail]:
                 number, name = label.name.removeprefix("in").removesuffix("_label"), _text(label) or ""
                 if (monitor / f"curr{number}_input").is_file():
                     rails.append(_Rail(name, monitor / f"in{number}_input", monitor / f"curr{number}_input"))
-    whole = [rail for rail in rails if rail.name in ("VDD_IN", "VIN_SYS_5V0")]
+    whole = [rail for rail in rails if rail.name == "VDD_IN"]
     return whole[:1] or rails
 
 

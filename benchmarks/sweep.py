@@ -6,18 +6,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 
-from edgepose.benchmarks.pipeline import Looped
+from edgepose.benchmarks.pipeline import Looped, kept_frames
 from edgepose.benchmarks.turn import turn_of
 from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Engine
-from edgepose.engines.errors import SourceError
 from edgepose.engines.registry import open_engine
 from edgepose.runtime.pipeline import Pipeline
-from edgepose.runtime.sources import Frame, open_source
+from edgepose.runtime.sources import Frame
 
-_KEPT_FRAMES = 60
 _AS_GOOD = 0.98
 
 
@@ -34,10 +31,7 @@ def sweep_cases(
     bundle: Bundle, source: str, device: str, slots: Sequence[int], rounds: int, seconds: float, tick: Callable[[], object]
 ) -> tuple[list[SweepCase], str]:
     """In turns, and what runs. Raises SourceError for a live or empty source."""
-    opened = open_source(source)
-    frames = list(islice(opened.frames(), _KEPT_FRAMES))
-    if opened.is_live or not frames:
-        raise SourceError(f"{source}: wanted a file or a folder with at least one picture")
+    _, frames = kept_frames(source)
     with ExitStack() as stack:
         engines = [open_engine(bundle, device, count) for count in slots]
         for engine in engines:

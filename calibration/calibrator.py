@@ -23,11 +23,15 @@ from edgepose.calibration.search import Calibrated, CalibrationSearch, check_cal
 from edgepose.calibration.source import CalibrationSet, Pictures, calibration_set
 from edgepose.calibration.statistics import ActivationStatistics, statistics_of, statistics_precision
 from edgepose.calibration.survey import SWAPPED_PICTURES, check_pictures, outliers
+from edgepose.engines import openvino_
 from edgepose.engines.bundle import record_of
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.engine import Engine
 from edgepose.engines.errors import AccuracyGateFailed
 from edgepose.engines.openvino_ import engine_from_ir
+from edgepose.engines.profile import processor_name
+from edgepose.runtime import _paf as paf_native
+from edgepose.runtime import estimator
 
 COUNT = 200
 _EQUALISING_PICTURES = 32
@@ -178,7 +182,8 @@ class Calibrator:
             "pictures": self.pictures.fingerprint,
             "contract": self._contract.model_dump(mode="json"),
             "arithmetic": statistics_precision(),
-            "versions": {name: version(name) for name in ("openvino", "onnxruntime")},
+            "processor": processor_name(),
+            "versions": {name: version(name) for name in ("openvino", "onnxruntime", "numpy", "opencv-python-headless")},
             "method": _method(),
         }
 
@@ -208,8 +213,10 @@ class Calibrator:
 
 
 def _method() -> str:
-    """The digest of this room's sources: what another version of edgepose computed is not taken for ours."""
+    """The digest of the code that calibrates and finds people: what another version of edgepose computed is not taken for ours."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
+    for room in (Path(__file__).parent, *(Path(module.__file__ or "").parent for module in (estimator, openvino_))):
+        for file in sorted(room.glob("*.py")):
+            digest.update(file.read_bytes())
+    digest.update(Path(paf_native.__file__ or "").read_bytes())
     return digest.hexdigest()

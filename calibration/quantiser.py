@@ -25,7 +25,7 @@ from edgepose.engines.openvino_ import engine_from_ir
 
 _SLOTS = 2
 _TWIN = "twin.onnx"
-"""The same values in the 8 bits that OpenVINO computes rightly."""
+"""The same values in the 8 bits that OpenVINO computes rightly, the weights in 7 where products would saturate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Quantiser:
 
         model = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, self.levels)
         if self.for_tensorrt:
-            twin = quantised_onnx(self.graph, ranges, floating, self.means, self.seven_bits, Levels.SHIFTED)
+            twin = quantised_onnx(self.graph, ranges, floating, self.means, saturates(), Levels.SHIFTED)
             onnx.save(twin, str(folder / _TWIN))
             halved = {layer.name for layer in self.graph.layers if layer.name in floating and _fits_half(layer, ranges)}
             model = half_precision(model, {node.name for node in model.graph.node} - halved)

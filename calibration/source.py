@@ -20,7 +20,7 @@ from edgepose.engines.contract import InputContract
 from edgepose.engines.errors import CalibrationError, SourceError
 from edgepose.runtime.camera import live_source
 from edgepose.runtime.preprocess import fit_into
-from edgepose.runtime.sources import PictureSource, Source, open_source, picture_from_file
+from edgepose.runtime.sources import PictureSource, Source, is_uri, open_source, picture_from_file
 
 Pictures = NDArray[np.uint8]
 _THUMBNAIL_WH = (24, 24)
@@ -106,7 +106,7 @@ def open_calibration(text: str, seconds: float = 60.0) -> CalibrationSource:
 
     Raises SourceError for what is missing or of unknown kind.
     """
-    if "://" in text or text.startswith("gst:"):
+    if is_uri(text) and not text.startswith("test:"):
         return StreamSource(replace(live_source(text), seconds=seconds))
     path = Path(text)
     if path.suffix.lower() == ".npz":

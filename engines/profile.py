@@ -30,7 +30,7 @@ class DeviceProfile(Record):
 
 
 def best_slots(bundle: Bundle, device: str = "auto") -> int:
-    """As measured on this machine, else 4. A profile that cannot be read is logged and passed over."""
+    """As measured on this machine for this device, else 4. A profile that cannot be read is logged and passed over."""
     place = profile_path(bundle, device)
     if not place.is_file():
         return DEFAULT_SLOTS
@@ -61,13 +61,14 @@ def profile_path(bundle: Bundle, device: str) -> Path:
 
 
 def machine_name() -> str:
-    """Processor and cores."""
-    return f"{processor_name()}, {os.cpu_count()} cores"
+    """Board or processor, and the cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{processor_name()}, {cores} cores"
 
 
 def processor_name() -> str:
-    """The name that Linux gives it; ARM boards give their board's."""
-    for place, key in ((Path("/proc/cpuinfo"), "model name"), (Path("/sys/firmware/devicetree/base/model"), "")):
+    """ARM boards' own name, because their processors' are all alike; else what Linux calls the processor."""
+    for place, key in ((Path("/sys/firmware/devicetree/base/model"), ""), (Path("/proc/cpuinfo"), "model name")):
         try:
             lines = place.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:

@@ -109,7 +109,8 @@ def export_bundles(
 
 def _parity_check(contract: ModelContract, pictures: Pictures | None, calibrator: Calibrator | None) -> ParityCheck:
     if pictures is None and calibrator:
-        pictures = calibrator.pictures.pictures[:_CALIBRATION_PICTURES]
+        whole = calibrator.pictures.pictures
+        pictures = whole[np.unique(np.linspace(0, len(whole) - 1, _CALIBRATION_PICTURES).round().astype(int))]
     noise = pictures is None
     return ParityCheck(contract, structured_noise(contract, _NOISE_PICTURES) if pictures is None else pictures, noise)
 

@@ -66,7 +66,10 @@ def live_source(uri: str) -> LiveSource:
 def _link(uri: str) -> Link:
     if uri.startswith("gst:"):
         return GStreamerLink(uri.removeprefix("gst:"))
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise ConfigError(f"{without_password(uri)}: {error}: write brackets in a password as %5B and %5D") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "v4l2":
         return FfmpegLink(parts.path, "v4l2", VideoDevice.parse(query, uri).options)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -33,8 +34,10 @@ class Channel(Generic[T]):
         """The oldest; None when the channel has ended and is empty."""
         thing = self._things.get()
         if thing is None:
+            with suppress(Empty):
+                thing = self._things.get_nowait()  # put while the channel ended
             self._things.put(None)
-        else:
+        if thing is not None:
             self._room.put(True)
         return thing
 
@@ -45,7 +48,7 @@ class Channel(Generic[T]):
         self._room.put(False)
 
     def stop(self) -> list[T]:
-        """Ends at once; gives what nobody took, also what another thread put while the channel ended."""
+        """Ends at once; gives what nobody took. Where another thread may still put, after that thread has ended."""
         self._ended = True
         left = []
         try:

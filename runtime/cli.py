@@ -27,7 +27,7 @@ from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.parquet_sink import ParquetSink
 from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
-from edgepose.runtime.sources import Source, open_source
+from edgepose.runtime.sources import Source, is_uri, open_source
 
 app = typer.Typer(name="pose-run", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 _FPS_WHERE_UNKNOWN = Fraction(25)
@@ -109,6 +109,8 @@ def _interruptible(pipeline: Pipeline, messages: Console) -> Iterator[None]:
 
 def _check_out(out: Path, source: str) -> None:
     """Drawn pictures and videos keep their source's name, so they may not go into its folder."""
+    if is_uri(source):
+        return
     path = Path(source)
     folder = path if path.is_dir() else path.parent
     if path.exists() and out.resolve() == folder.resolve():
@@ -117,7 +119,7 @@ def _check_out(out: Path, source: str) -> None:
 
 def _sinks(out: Path, source: str, frames: Source, skeleton: Skeleton, scores: bool, wanted: set[str]) -> Iterator[Sink]:
     if "overlay" in wanted and frames.is_video:
-        yield VideoSink(out / f"{_name(source)}.mp4", frames.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores)
+        yield VideoSink(out / f"{_name(source)}.mp4", frames.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores, scaled=frames.is_live)
     elif "overlay" in wanted:
         yield PictureSink(out, skeleton, scores=scores)
     if "openpose" in wanted:
@@ -131,8 +133,11 @@ def _sinks(out: Path, source: str, frames: Source, skeleton: Skeleton, scores: b
 
 
 def _name(source: str) -> str:
-    """Of the drawn video: the file's, or a URI's first word."""
-    return Path(source.partition("?")[0].replace(":", "-")).stem
+    """Of the drawn video: the file's; a camera's says nothing of how it is reached."""
+    if not is_uri(source):
+        return Path(source).stem
+    kind = source.partition(":")[0]
+    return "test-pattern" if kind == "test" else f"{kind}-camera"
 
 
 class _FramesPerSecond(ProgressColumn):

@@ -55,5 +55,6 @@ class FfmpegLink:
 
 
 def without_password(url: str) -> str:
-    """For messages: logs are no place for a camera's password."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
+    """For messages: logs are no place for a camera's password, in front of its host or in a query or property."""
+    hidden = re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", r"\1:***@", url)
+    return re.sub(r"(?i)\b((?:user-)?(?:pw|pwd|pass|passwd|password))=[^&\s]+", r"\1=***", hidden)

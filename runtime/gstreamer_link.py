@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.engines.errors import BackendUnavailable, SourceError, SourceLost
+from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.live import Health
 
 _SINK = "edgepose_sink"
@@ -33,7 +34,7 @@ class GStreamerLink:
 
     @property
     def name(self) -> str:
-        return f"gst:{self.description}"
+        return without_password(f"gst:{self.description}")
 
     def pictures(self, health: Health) -> Iterator[tuple[NDArray[np.uint8], float | None]]:  # noqa: ARG002
         gst, video = import_gstreamer()

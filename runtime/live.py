@@ -31,8 +31,8 @@ _SAMPLE = 16
 
 @dataclass(slots=True)
 class Health:
-    """What a live source went through: connections lost, packets that could not be decoded, clocks that jumped, and how often the picture
-    stood still for 10 s. `lost` says why the last connection was."""
+    """What a live source went through: attempts to connect again, packets that could not be decoded, clocks that jumped, and how often the
+    picture stood still for 10 s. `lost` says why the last connection was."""
 
     reconnections: int = 0
     garbage: int = 0
@@ -83,6 +83,7 @@ class LiveSource:
         fails; SourceLost where one for some `seconds` breaks off."""
         clock, stillness, index, pause = StreamClock(self.health), Stillness(self.health), 0, 0
         began: float | None = None
+        self._stopped.clear()
         while True:
             try:
                 for picture, time_s in self.link.pictures(self.health):
@@ -111,7 +112,7 @@ class LiveSource:
             pause = min(pause + 1, len(_PAUSES_S) - 1)
 
     def stop(self) -> None:
-        """Has `frames` end for good instead of connecting again. From any thread."""
+        """Has `frames` end instead of connecting again, until it is asked for anew. From any thread."""
         self._stopped.set()
 
 

@@ -34,7 +34,7 @@ from edgepose.runtime.tracking import PoseTracker
 
 logger = logging.getLogger(__name__)
 _RESULTS_WAITING = 2
-_STOP_S = 10.0
+_STOP_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Pipeline:
         self.stop()
 
     def stop(self) -> None:
-        """Stops all stages and waits for what is in flight; a source that does not come back within 10 s is left behind and logged."""
+        """Stops all stages and waits for what is in flight; a source that does not come back within 15 s is left behind and logged."""
         self.halt()
         for thread in self._threads:
             if thread.is_alive():
@@ -134,13 +134,13 @@ class Pipeline:
 
     def halt(self) -> None:
         """Has every stage return as soon as it can, and returns at once; results that wait can still be read. For a signal handler, say."""
-        for source in self._sources:
-            if isinstance(source, Stoppable):
-                source.stop()
         self._intake.stop()
         self._idle.stop()
         self._flying.end()
         self._results.end()
+        for source in self._sources:
+            if isinstance(source, Stoppable):
+                source.stop()
 
     def _thread(self, name: str, work: Callable[[], None]) -> Thread:
         def guarded() -> None:

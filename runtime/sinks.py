@@ -176,16 +176,17 @@ class VideoSink(Sink):
     """A video with the poses drawn in: H.264 (libx264) where this PyAV has it, else MPEG-4 part 2; yuv420p, without sound.
 
     Frames keep their `time_s`; one without, or one that does not come after its predecessor, is put 1 / `fps` or one tick after it. All
-    frames must have the first one's size; an odd last row or column is doubled, because the format wants even sizes. Without a single
-    frame no file is made.
+    frames must have the first one's size, or with `scaled` are brought to it; an odd last row or column is doubled, because the format
+    wants even sizes. Without a single frame no file is made.
     """
 
-    def __init__(self, path: Path, fps: Fraction | float, skeleton: Skeleton, *, scores: bool = False) -> None:
+    def __init__(self, path: Path, fps: Fraction | float, skeleton: Skeleton, *, scores: bool = False, scaled: bool = False) -> None:
         if path.suffix.lower() not in CONTAINER_SUFFIXES:
             raise SinkError(f"{path}: suffix {path.suffix!r} is unknown: wanted one of {' '.join(CONTAINER_SUFFIXES)}")
         if not 0 < fps < 1000:
             raise SinkError(f"{path}: {float(fps):g} frames/s: wanted more than 0 and fewer than 1000")
         make_folder(path.parent)
+        self._scaled = scaled
         self._path, self._fps, self._skeleton, self._scores = path, Fraction(fps).limit_denominator(1001), skeleton, scores
         self._wh, self._ticks, self._converter = (0, 0), -1, VideoReformatter()
         self._stream: VideoStream | None = None
@@ -199,9 +200,11 @@ class VideoSink(Sink):
         wh = frame.picture.shape[1], frame.picture.shape[0]
         if self._stream is None:
             self._wh, self._stream = wh, _stream_in(self._container, wh, self._fps)
-        if wh != self._wh:
+        if wh != self._wh and not self._scaled:
             raise SinkError(f"{self._path}: frame {frame.name} is {wh[0]} x {wh[1]} pixels in a video of {self._wh[0]} x {self._wh[1]}")
         picture = draw_poses(frame.picture, poses, self._skeleton, scores=self._scores)
+        if wh != self._wh:
+            picture = np.asarray(cv2.resize(picture, self._wh, interpolation=cv2.INTER_AREA), np.uint8)
         with told(self._path):
             self._container.mux(self._stream.encode(self._timed(picture, frame.time_s)))
 

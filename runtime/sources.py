@@ -142,7 +142,7 @@ def open_source(place: Path | str) -> Source:
     """
     if str(place).startswith("test:"):
         return _pattern(str(place))
-    if "://" in str(place) or str(place).startswith("gst:"):
+    if is_uri(str(place)):
         from edgepose.runtime.camera import live_source  # which gives frames, and so imports this file
 
         return live_source(str(place))
@@ -158,6 +158,11 @@ def open_source(place: Path | str) -> Source:
         return _video_from_file(path)
     known = " ".join(s[1:] for s in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
     raise SourceError(f"{path}: suffix {suffix!r} is unknown: wanted a folder of pictures, or a file with one of {known}")
+
+
+def is_uri(text: str) -> bool:
+    """Whether it names a camera or stream instead of a file."""
+    return "://" in text or text.startswith(("gst:", "test:"))
 
 
 def _pattern(uri: str) -> Source:
@@ -209,7 +214,8 @@ def _natural(path: Path) -> tuple[list[int | str], str]:
 def _names(paths: tuple[Path, ...]) -> list[str]:
     stems = [path.stem.lower() for path in paths]
     shared = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
-    return [path.name if stem in shared else path.stem for path, stem in zip(paths, stems, strict=True)]
+    names = [path.name if stem in shared else path.stem for path, stem in zip(paths, stems, strict=True)]
+    return [name.encode("utf-8", "replace").decode() for name in names]  # results are UTF-8, file names need not be
 
 
 def _video_from_file(path: Path) -> VideoSource:

@@ -16,7 +16,7 @@ HERE = {"processor": "A", "cores": 2, "machine": "x86_64", "arithmetic": ["avx_v
 
 
 def engine_file(path: Path, rates: list[float], **environment: Any) -> Path:
-    path.write_text(json.dumps({"environment": {**HERE, **environment}, "cases": [{"target": "ov-int8", "per_second": rates}]}))
+    path.write_text(json.dumps({"environment": {**HERE, **environment}, "cases": [{"bundle": "a.pose", "per_second": rates}]}))
     return path
 
 
@@ -41,10 +41,10 @@ def test_two_machines_or_power_modes_are_not_compared_unless_told_to(change: dic
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     good = engine_file(tmp_path / "good.json", noisy(1, 1))
-    empty = {"environment": HERE, "cases": []}
+    empty = {"environment": HERE, "cases": [], "report": {"rounds": [{}]}}
     for content, says in (([], "wanted a results file"), ({"environment": HERE}, "wanted a file of"), (empty, "wanted a file of")):
         (tmp_path / "bad.json").write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=says):
             comparisons(good, tmp_path / "bad.json")
-    with pytest.raises(ConfigError, match="fewer than 3 rounds"):
+    with pytest.raises(ConfigError, match="fewer than 5 rounds"):
         comparisons(good, engine_file(tmp_path / "short.json", [1.0, 2.0]))

@@ -20,6 +20,7 @@ def test_rapl_counts_microjoules_and_starts_anew_at_its_range(tmp_path: Path) ->
     package = "sys/class/powercap/intel-rapl:0"
     write(tmp_path, {f"{package}/name": "package-0", f"{package}/energy_uj": 9_000_000, f"{package}/max_energy_range_uj": 10_000_000})
     write(tmp_path, {"sys/class/powercap/intel-rapl:0:0/energy_uj": 5})
+    write(tmp_path, {"sys/class/powercap/intel-rapl:1/name": "psys", "sys/class/powercap/intel-rapl:1/energy_uj": 7})
     meter = EnergyMeter(tmp_path)
     assert meter.source == "RAPL package-0"
     with meter:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.calibration.graph import network_graph
 from edgepose.calibration.qdq import quantised_onnx
+from edgepose.calibration.quantiser import saturates
 from edgepose.calibration.ranges import Levels, mean_min_max, step, zero_point
 from edgepose.calibration.statistics import statistics_of
 from edgepose.engines.contract import ModelContract
@@ -35,7 +36,7 @@ def quantised(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> dict
     ranges, means = mean_min_max(statistics), statistics.by_tensor(statistics.means)
     assert ranges["cat"][0] < -0.1
     for levels in Levels:
-        model = quantised_onnx(graph, ranges, graph.floating(False), means, levels=levels)
+        model = quantised_onnx(graph, ranges, graph.floating(False), means, saturates(), levels)
         onnx.save(model, str(folder / f"{levels.value}.onnx"))
     return {levels: folder / f"{levels.value}.onnx" for levels in Levels}
 

@@ -166,7 +166,7 @@ def test_a_camera_whose_picture_stands_still_is_opened_anew_once(monkeypatch: py
     assert source.health.reconnections == 1 and "has not changed" in source.health.lost
 
 
-def test_a_source_that_was_stopped_connects_no_more() -> None:
+def test_a_source_that_was_stopped_connects_no_more_until_it_is_asked_anew() -> None:
     with serving(transport_stream(5)) as url:
         source = LiveSource(FfmpegLink(url))
         frames = source.frames()
@@ -174,6 +174,7 @@ def test_a_source_that_was_stopped_connects_no_more() -> None:
             next(frames)
         source.stop()
         assert list(frames) == []
+        assert len(seen(source, 7)) == 7
 
 
 def test_a_stream_that_breaks_in_the_middle_goes_on() -> None:
@@ -249,6 +250,7 @@ def test_uris_say_what_gstreamer_is_to_open() -> None:
     [
         ("v4l2:///dev/video0?sice=1x1", ConfigError, "did you mean 'size'"),
         ("v4l2:///dev/video0?size=big", ConfigError, "size"),
+        ("rtsp://admin:pa[ss@cam/x", ConfigError, "%5B"),
         ("csi://left", ConfigError, "csi:// and the sensor's number"),
         ("csi://0?sise=1x1", ConfigError, "did you mean 'size'"),
         ("gopher://camera", SourceError, "gopher:// is unknown"),
@@ -266,6 +268,10 @@ def test_a_camera_that_is_not_there_is_an_error_in_one_line() -> None:
 
 def test_passwords_stay_out_of_messages() -> None:
     assert without_password("rtsp://admin:geheim@10.0.0.2:554/x") == "rtsp://admin:***@10.0.0.2:554/x"
+    assert without_password("rtsp://admin:p@ss@10.0.0.2/x?user=a&pwd=geheim&c=1") == "rtsp://admin:***@10.0.0.2/x?user=a&pwd=***&c=1"
+    assert (
+        GStreamerLink("rtspsrc location=rtsp://a:b@c/d user-pw=geheim ! x").name == "gst:rtspsrc location=rtsp://a:***@c/d user-pw=*** ! x"
+    )
     with pytest.raises(SourceError) as error:
         seen(live_source("http://admin:geheim@127.0.0.1:1/x"), 1)
     assert "geheim" not in str(error.value) and "admin:***@" in str(error.value)

@@ -82,6 +82,13 @@ def until(results: Iterator[Result], holds: Callable[[Result], bool]) -> float:
     raise AssertionError("the pipeline ended")
 
 
+def until_lost(source: LiveSource) -> None:
+    began = time.monotonic()
+    while not source.health.reconnections:
+        assert time.monotonic() - began < PATIENCE_S
+        time.sleep(0.05)
+
+
 def width(result: Result) -> int:
     return result.frame.picture.shape[1]
 
@@ -103,14 +110,11 @@ def test_a_camera_that_dies_comes_back_in_another_size(tiny_model: Any) -> None:
 def test_a_camera_that_hangs_is_given_up_and_taken_again(tiny_model: Any) -> None:
     with watched(tiny_model, patience_s=1.0) as (camera, source, results):
         until(results, lambda result: result.frame.index >= 5)
+        last = next(results).frame.index
         camera.send(signal.SIGSTOP)
-        began = time.monotonic()
-        while not source.health.reconnections and time.monotonic() - began < PATIENCE_S:
-            time.sleep(0.05)
-        assert source.health.reconnections
-        last = next(results).frame.index  # what came before it hung may wait
+        until_lost(source)
         camera.send(signal.SIGCONT)
-        logger.info(f"awake after {until(results, lambda result: result.frame.index > last + 3):.2f} s")
+        logger.info(f"awake after {until(results, lambda result: result.frame.index > last + 10):.2f} s")
 
 
 def test_rubbish_in_the_stream_is_survived(tiny_model: Any) -> None:
@@ -119,19 +123,17 @@ def test_rubbish_in_the_stream_is_survived(tiny_model: Any) -> None:
         camera.kill()
         camera.start("320x240", breaking=0.01)
         logger.info(f"rubbish after {until(results, lambda result: width(result) == 320):.2f} s")
-        until(results, lambda _: source.health.garbage > 0 or source.health.reconnections > 1)
+        until(results, lambda _: source.health.garbage > 0)
         camera.kill()
         camera.start("160x96")
         logger.info(f"clean after {until(results, lambda result: width(result) == 160):.2f} s")
-        assert source.health.reconnections >= 2
 
 
 def test_a_pipeline_stops_though_its_camera_is_gone(tiny_model: Any, caplog: pytest.LogCaptureFixture) -> None:
     with watched(tiny_model) as (camera, source, results):
         until(results, lambda result: result.frame.index >= 5)
         camera.kill()
-        while not source.health.reconnections:
-            time.sleep(0.05)
+        until_lost(source)
     assert "left behind" not in caplog.text
 
 
