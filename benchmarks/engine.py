@@ -125,17 +125,8 @@ def benchmark_app_rate(bundle: Bundle, device: str, slots: int, seconds: float) 
     if bundle.target.backend != "openvino" or not tool.is_file():
         raise BackendUnavailable(f"{tool} on {bundle.path.name}: wanted OpenVINO's benchmark_app (pip install openvino) and ov-* bundles")
     arithmetic = ["-infer_precision", "f32"] if bundle.target.precision in ("fp32", "fp16") else []
-    options = [
-        "-d",
-        device,
-        "-hint",
-        "latency" if slots == 1 else "throughput",
-        "-nireq",
-        str(slots),
-        "-t",
-        str(math.ceil(seconds)),
-        *arithmetic,
-    ]
+    hint = "latency" if slots == 1 else "throughput"
+    options = ["-d", device, "-hint", hint, "-nireq", str(slots), "-t", str(math.ceil(seconds)), *arithmetic]
     ran = subprocess.run([str(tool), "-m", str(bundle.model_path), *options], capture_output=True, text=True, check=False)
     told = re.search(r"Throughput:\s+([\d.]+) FPS", ran.stdout)
     if not told:

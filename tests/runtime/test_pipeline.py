@@ -213,6 +213,13 @@ def test_a_channel_gives_what_it_holds_and_then_ends() -> None:
     assert [channel.get(), channel.get(), channel.get()] == [1, 2, None]
 
 
+def test_what_was_put_while_a_channel_ended_is_not_lost() -> None:
+    channel = Channel[int](2)
+    channel.end()
+    channel._things.put(7)  # as a putter does that saw the channel open
+    assert channel.get() == 7 and channel.get() is None and channel.get() is None
+
+
 def test_who_waits_at_a_channel_is_woken_when_it_stops() -> None:
     channel = Channel[int](1)
     channel.put(1)

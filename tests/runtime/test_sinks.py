@@ -309,6 +309,26 @@ def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
             sink.write(_frame("late", wh=(32, 48)), NOBODY)
 
 
+def test_a_camera_that_comes_back_in_another_size_stays_in_its_video(tmp_path: Path) -> None:
+    with VideoSink(tmp_path / "out.mp4", 25, COCO18, scaled=True) as sink:
+        for index, wh in enumerate(((64, 48), (128, 96), (64, 48))):
+            sink.write(_frame(index=index, wh=wh), NOBODY)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [(f.width, f.height) for f in container.decode(video=0)] == [(64, 48)] * 3
+
+
+def test_names_that_are_not_utf8_are_written_all_the_same(tmp_path: Path) -> None:
+    latin = tmp_path / os.fsdecode(b"stra\xdfe.png")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "a.png").rename(latin)
+    [frame] = open_source(tmp_path).frames()
+    assert frame.name == "stra?e"
+    with JsonLinesSink(tmp_path / "out" / "poses.jsonl", COCO18) as lines, ParquetSink(tmp_path / "out" / "p.parquet", COCO18) as table:
+        lines.write(frame, _everybody(COCO18))
+        table.write(frame, _everybody(COCO18))
+    assert json.loads((tmp_path / "out" / "poses.jsonl").read_text())["name"] == "stra?e"
+
+
 def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
     with VideoSink(tmp_path / "out.mp4", 25, COCO18):
         pass
