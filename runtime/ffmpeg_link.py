@@ -34,7 +34,7 @@ class FfmpegLink:
     def name(self) -> str:
         return without_password(self.url)
 
-    def pictures(self, health: Health) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+    def pictures(self, health: Health, /) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
         with opened(self.url, self.patience_s, self.format, self.options, self.name) as stream:
             stream.thread_type = "SLICE"  # threads by frame would hold back a frame each
             container, converter, broken = stream.container, VideoReformatter(), 0

@@ -5,9 +5,10 @@ OpenCV's wheels come without GStreamer, so this uses GStreamer's own Python bind
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -36,9 +37,9 @@ class GStreamerLink:
     def name(self) -> str:
         return without_password(f"gst:{self.description}")
 
-    def pictures(self, health: Health) -> Iterator[tuple[NDArray[np.uint8], float | None]]:  # noqa: ARG002
-        gst, video = import_gstreamer()
-        with self._playing(gst) as pipeline:
+    def pictures(self, _health: Health, /) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+        gst, video, glib = import_gstreamer()
+        with self._playing(gst, glib) as pipeline:
             sink, bus, last = pipeline.get_by_name(_SINK), pipeline.get_bus(), monotonic()
             while True:
                 sample = sink.emit("try-pull-sample", int(_LOOK_S * gst.SECOND))
@@ -54,12 +55,12 @@ class GStreamerLink:
                     raise SourceLost(f"{self.name}: no picture for {self.patience_s:g} s")
 
     @contextmanager
-    def _playing(self, gst: Any) -> Iterator[Any]:
+    def _playing(self, gst: Any, glib: Any) -> Iterator[Any]:
         ending = f"videoconvert ! video/x-raw,format=BGR ! appsink name={_SINK} max-buffers=1 drop=true sync=false"
         try:
             pipeline = gst.parse_launch(f"{self.description} ! {ending}")
-        except Exception as error:  # GLib.Error, which is there only with the bindings
-            raise SourceError(f"{self.name}: GStreamer: {getattr(error, 'message', error)}") from error
+        except glib.Error as error:
+            raise SourceError(f"{self.name}: GStreamer: {error.message}") from error
         try:
             pipeline.set_state(gst.State.PLAYING)
             yield pipeline
@@ -67,20 +68,24 @@ class GStreamerLink:
             pipeline.set_state(gst.State.NULL)
 
 
-def import_gstreamer() -> tuple[Any, Any]:
-    """`Gst`, initialised, and `GstVideo`. Raises BackendUnavailable."""
+def import_gstreamer() -> tuple[Any, Any, Any]:
+    """`Gst`, initialised, `GstVideo` and `GLib`. Raises BackendUnavailable."""
+    with suppress(OSError):
+        # GStreamer brings libunwind, whose _Unwind_* symbols would be found before libgcc's by libraries that are loaded later: C++
+        # exceptions of OpenVINO then end the process. The first to be loaded for all is the one that is found.
+        ctypes.CDLL("libgcc_s.so.1", ctypes.RTLD_GLOBAL)
     try:
         gi = importlib.import_module("gi")
         for name in ("Gst", "GstVideo"):
             gi.require_version(name, "1.0")
-        gst, video = (importlib.import_module(f"gi.repository.{name}") for name in ("Gst", "GstVideo"))
+        gst, video, glib = (importlib.import_module(f"gi.repository.{name}") for name in ("Gst", "GstVideo", "GLib"))
     except (ImportError, ValueError) as error:
         raise BackendUnavailable(
             "GStreamer's Python bindings are not there: apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good, in a"
             " virtual environment made with --system-site-packages"
         ) from error
     gst.init(None)
-    return gst, video
+    return gst, video, glib
 
 
 def _picture(sample: Any, gst: Any, video: Any) -> NDArray[np.uint8]:

@@ -48,7 +48,7 @@ class Link(Protocol):
     def name(self) -> str:
         """For messages, without a password."""
 
-    def pictures(self, health: Health) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+    def pictures(self, health: Health, /) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
         """((H, W, 3) BGR, the stream's time) until it ends. Counts garbage in `health`. Raises SourceError where it cannot be opened,
         SourceLost where it breaks off or says nothing for too long."""
 

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +33,7 @@ from edgepose.export.cli import picture_sample
 from edgepose.export.exporter import Export, export_bundles
 from edgepose.export.network import Network, network_from_architecture, network_from_onnx
 
+DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -67,6 +69,8 @@ def _present(what: str) -> bool:
             return False
     if what == "rtsp-server":
         return _has_rtsp_server()
+    if what == "gstreamer":
+        return _has_gstreamer()
     return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
 
 
@@ -80,6 +84,13 @@ def _has_rtsp_server() -> bool:
     )
     python = Path("/usr/bin/python3")
     return python.is_file() and subprocess.run([str(python), "-c", asked], capture_output=True, check=False).returncode == 0
+
+
+@cache
+def _has_gstreamer() -> bool:
+    """Debian's bindings, where this Python can load them."""
+    asked = f"import sys; sys.path.append({DEBIAN_PACKAGES!r}); import gi; gi.require_version('GstVideo', '1.0')"
+    return subprocess.run([sys.executable, "-c", asked], capture_output=True, check=False).returncode == 0
 
 
 @dataclass(frozen=True)

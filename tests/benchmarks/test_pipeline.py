@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from edgepose.benchmarks.pipeline import Looped, Round, pipeline_report
 from edgepose.benchmarks.replay import ReplayEngine, recorded_maps
 from edgepose.benchmarks.turn import Turn, distribution_of, turn_of
 from edgepose.engines.bundle import open_bundle
-from edgepose.engines.engine import Maps
+from edgepose.engines.engine import Engine, Maps
 from edgepose.engines.errors import InferenceFailed, SourceError
 from edgepose.engines.registry import open_engine
 from edgepose.runtime.pipeline import Pipeline
-from edgepose.runtime.sources import open_source
+from edgepose.runtime.sources import Frame, open_source
 
 
 def test_the_bound_is_what_busy_cores_can_do() -> None:
@@ -64,8 +65,8 @@ def test_every_part_of_a_real_pipeline_is_measured(painted_bundles: dict[str, Pa
 def test_nothing_is_timed_where_the_pipeline_finds_other_people(
     painted_bundles: dict[str, Path], painted_pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def empty(*arguments: object) -> list[Maps]:
-        return [Maps(np.zeros_like(maps.heatmaps), maps.pafs) for maps in recorded_maps(*arguments)]  # type: ignore[arg-type]
+    def empty(engine: Engine, frames: Sequence[Frame]) -> list[Maps]:
+        return [Maps(np.zeros_like(maps.heatmaps), maps.pafs) for maps in recorded_maps(engine, frames)]
 
     monkeypatch.setattr(benchmark, "recorded_maps", empty)
     with pytest.raises(InferenceFailed, match="finds other people"):

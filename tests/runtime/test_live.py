@@ -152,7 +152,7 @@ class StandingLink:
 
     name = "standing"
 
-    def pictures(self, health: Health) -> Iterator[tuple[np.ndarray[Any, Any], float | None]]:  # noqa: ARG002
+    def pictures(self, _health: Health, /) -> Iterator[tuple[np.ndarray[Any, Any], float | None]]:
         while True:
             time.sleep(0.02)
             yield np.zeros((32, 32, 3), np.uint8), None
