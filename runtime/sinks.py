@@ -162,14 +162,18 @@ class JsonLinesSink(TextSink):
 
     def write(self, frame: Frame, poses: Poses) -> None:
         check_keypoints(poses, self._skeleton)
-        ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
-        people = [
-            {"id": person, "score": score, "keypoints": [xyc if xyc[2] > 0 else None for xyc in keypoints]}
-            for person, score, keypoints in zip(ids, _rounded(poses.scores, 6), _rounded(poses.keypoints, 4), strict=True)
-        ]
-        line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people}
+        line = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "people": people_as_json(poses)}
         with told(self._path):
             self._file.write(orjson.dumps(line).decode() + "\n")
+
+
+def people_as_json(poses: Poses) -> list[dict[str, Any]]:
+    """Each person's id (None where not tracked), score, and keypoints [x, y, confidence], None where absent."""
+    ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
+    return [
+        {"id": person, "score": score, "keypoints": [xyc if xyc[2] > 0 else None for xyc in keypoints]}
+        for person, score, keypoints in zip(ids, _rounded(poses.scores, 6), _rounded(poses.keypoints, 4), strict=True)
+    ]
 
 
 class VideoSink(Sink):

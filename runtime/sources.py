@@ -49,6 +49,10 @@ class Frame:
     time_s: float | None
     captured_ns: int = field(default_factory=perf_counter_ns)
 
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        return self.picture.shape[1], self.picture.shape[0]
+
 
 class Source(Protocol):
     """Frames in order. `count` is how many there are, an estimate for video, or None; `fps` is a video's average rate where it is known.

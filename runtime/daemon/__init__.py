@@ -1,0 +1,1 @@
+"""`pose-daemon`: cameras that run for months, and who wants to know what they see."""
