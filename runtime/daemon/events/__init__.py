@@ -1,0 +1,1 @@
+"""From people to what an operator wants to be told of: somebody is there, fell, raises a hand."""
