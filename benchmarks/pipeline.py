@@ -29,9 +29,10 @@ from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Engine, Execution
 from edgepose.engines.errors import ConfigError, InferenceFailed, SourceError
 from edgepose.engines.registry import open_engine
+from edgepose.runtime.inferences import Times
 from edgepose.runtime.paf import PafParser
 from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.pipeline import Pipeline, Times
+from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.preprocess import fit_into
 from edgepose.runtime.sinks import JsonLinesSink
 from edgepose.runtime.sources import Frame, Source, open_source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition
 
@@ -25,71 +25,129 @@ class Count:
     dropped: int = 0
 
 
-class Intake:
-    """A box for each of `sources` sources: `depth` frames under EVERY, one under LATEST. Boxes are emptied in turn."""
+@dataclass(slots=True, eq=False)
+class _Box:
+    policy: Policy
+    depth: int
+    count: Count = field(default_factory=Count)
+    waiting: deque[Frame] = field(default_factory=deque)
+    is_open: bool = True
 
-    def __init__(self, sources: int, policy: Policy, depth: int = 4) -> None:
-        self._policy, self._depth = policy, depth if policy is Policy.EVERY else 1
-        self._boxes = [deque[Frame]() for _ in range(sources)]
-        self._open = set(range(sources))
-        self._turn = 0
+
+class Intake:
+    """A box for each source: `depth` frames under EVERY, one under LATEST. Boxes are emptied in turn. Sources may come and go.
+
+    One that is `standing` does not end when it has no sources. `policy` is that of sources that bring none of their own.
+    """
+
+    def __init__(self, policy: Policy = Policy.EVERY, depth: int = 4, standing: bool = False) -> None:
+        self._policy, self._depth, self._standing = policy, depth, standing
+        self._boxes: dict[int, _Box] = {}
+        self._turns = deque[int]()
+        self._added, self._stopped = 0, False
         self._changed = Condition()
-        self.counts = tuple(Count() for _ in range(sources))
+
+    def add(self, policy: Policy | None = None) -> int:
+        """The number of a new source, counted from 0 and never given twice."""
+        policy = policy or self._policy
+        with self._changed:
+            number, self._added = self._added, self._added + 1
+            self._boxes[number] = _Box(policy, self._depth if policy is Policy.EVERY else 1, is_open=not self._stopped)
+            self._turns.append(number)
+        return number
+
+    def remove(self, source: int) -> None:
+        """Ends a source and forgets it; what waits is dropped and counted."""
+        with self._changed:
+            self._shut(source)
+            del self._boxes[source]
+            self._turns.remove(source)
+            self._changed.notify_all()
+
+    def count(self, source: int) -> Count:
+        """Goes on counting while the source is there."""
+        return self._boxes[source].count
 
     def put(self, source: int, frame: Frame) -> bool:
-        """False where the intake was stopped and the source may end."""
-        box, count = self._boxes[source], self.counts[source]
+        """False where the source was removed or the intake stopped, and it may end."""
         with self._changed:
-            while self._policy is Policy.EVERY and len(box) >= self._depth and source in self._open:
+            box = self._boxes.get(source)
+            while box and box.policy is Policy.EVERY and len(box.waiting) >= box.depth and box.is_open:
                 self._changed.wait()
-            if source not in self._open:
+            if box is None or not box.is_open:
                 return False
-            count.captured += 1
-            if len(box) >= self._depth:
-                box.popleft()
-                count.dropped += 1
-            box.append(frame)
+            box.count.captured += 1
+            if len(box.waiting) >= box.depth:
+                box.waiting.popleft()
+                box.count.dropped += 1
+            box.waiting.append(frame)
             self._changed.notify_all()
             return True
 
-    def take(self, most: int) -> list[tuple[int, Frame]]:
-        """(source, frame) of up to `most`, sources in turn; nothing when all have ended.
+    def take(self, most: int, gone: Gone | None = None) -> list[tuple[int, Frame]]:
+        """(source, frame) of up to `most`, sources in turn; nothing when all have ended, or once the taker is `gone`.
 
         Waits for the first; under EVERY until there are so many or all sources have ended, under LATEST for no other.
         """
         taken: list[tuple[int, Frame]] = []
         with self._changed:
-            while len(taken) < most:
+            while len(taken) < most and not gone:
                 source = self._next()
                 if source is not None:
-                    taken.append((source, self._boxes[source].popleft()))
+                    taken.append((source, self._boxes[source].waiting.popleft()))
                     self._changed.notify_all()
-                elif not self._open or (taken and self._policy is Policy.LATEST):
+                elif self._ended() or (taken and self._policy is Policy.LATEST):
                     break
                 else:
                     self._changed.wait()
         return taken
 
+    def leave(self, gone: Gone) -> None:
+        """Whoever takes with this `gone` goes away with what it has taken; for a taker that ends before the intake does."""
+        with self._changed:
+            gone.gone = True
+            self._changed.notify_all()
+
     def end(self, *sources: int) -> None:
         """These sources, or all, have no more frames; those that wait can still be taken."""
         with self._changed:
-            self._open -= set(sources) if sources else self._open
+            for source in sources or tuple(self._boxes):
+                if source in self._boxes:
+                    self._boxes[source].is_open = False
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Ends all sources at once; what waits is dropped and counted."""
+        """Ends all sources at once, and those to come; what waits is dropped and counted."""
         with self._changed:
-            self._open.clear()
-            for box, count in zip(self._boxes, self.counts, strict=True):
-                count.dropped += len(box)
-                box.clear()
+            self._stopped = True
+            for source in self._boxes:
+                self._shut(source)
             self._changed.notify_all()
 
+    def _shut(self, source: int) -> None:
+        box = self._boxes[source]
+        box.is_open = False
+        box.count.dropped += len(box.waiting)
+        box.waiting.clear()
+
+    def _ended(self) -> bool:
+        return self._stopped or not (self._standing or any(box.is_open for box in self._boxes.values()))
+
     def _next(self) -> int | None:
-        """The first source from whose turn it is that has a frame."""
-        for step in range(len(self._boxes)):
-            source = (self._turn + step) % len(self._boxes)
-            if self._boxes[source]:
-                self._turn = source + 1
+        """The first source from whose turn it is that has a frame; whoever is after it is next."""
+        for _ in range(len(self._turns)):
+            source = self._turns[0]
+            self._turns.rotate(-1)
+            if self._boxes[source].waiting:
                 return source
         return None
+
+
+@dataclass(slots=True)
+class Gone:
+    """Whether a taker left; true once it has."""
+
+    gone: bool = False
+
+    def __bool__(self) -> bool:
+        return self.gone

@@ -124,10 +124,12 @@ def test_latest_gives_the_newest_frame_and_counts_what_it_drops() -> None:
 
 @pytest.mark.parametrize("policy", Policy)
 def test_sources_take_turns(policy: Policy) -> None:
-    intake = Intake(3, policy)
+    intake = Intake(policy)
     pictures = painted(1)
+    for _ in range(3):
+        intake.add()
     for source in (0, 0, 0, 2):
-        if policy is Policy.EVERY or source != 0 or not intake.counts[0].captured:
+        if policy is Policy.EVERY or source != 0 or not intake.count(0).captured:
             assert intake.put(source, Frame(pictures[0], "", 0, None))
     assert [source for source, _ in intake.take(2)] == [0, 2]
 
@@ -154,7 +156,7 @@ def test_a_mistake_in_a_source_is_raised_too() -> None:
 
 
 def test_a_source_that_never_comes_back_is_left_behind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("edgepose.runtime.pipeline._STOP_S", 0.2)
+    monkeypatch.setattr("edgepose.runtime.captures._STOP_S", 0.2)
     comes_back = threading.Event()
     source = ListedSource(painted(2), lambda index: index == 1 and comes_back.wait(PATIENCE_S))
     with Pipeline(engine(), [source]) as pipeline:

@@ -17,9 +17,10 @@ import pytest
 from edgepose.engines.fake import FakeEngine, block_means
 from edgepose.runtime.camera import live_source
 from edgepose.runtime.ffmpeg_link import FfmpegLink
+from edgepose.runtime.inferences import Result
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.live import LiveSource
-from edgepose.runtime.pipeline import Pipeline, Result
+from edgepose.runtime.pipeline import Pipeline
 
 SERVER = Path(__file__).resolve().parent.parent / "rtsp_server.py"
 PATIENCE_S = 60.0
