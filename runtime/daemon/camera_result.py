@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from edgepose.runtime.pipeline import Result
+from edgepose.runtime.inferences import Result
 from edgepose.runtime.sinks import people_as_json
 
 
