@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Thread, current_thread
+from time import perf_counter
 
 from edgepose.runtime.intake import Intake, Policy
 from edgepose.runtime.sources import Source, Stoppable
 
 logger = logging.getLogger(__name__)
-_STOP_S = 15.0
+STOP_S = 15.0
 
 
 class Captures:
@@ -20,20 +21,21 @@ class Captures:
         self._intake, self._failed = intake, failed
         self._running: dict[int, tuple[Source, Thread]] = {}
 
-    def add(self, source: Source, policy: Policy | None = None) -> int:
-        """Begins to read it; gives its number in the intake."""
+    def add(self, source: Source, policy: Policy | None = None, admitted: Callable[[int], object] = lambda _: None) -> int:
+        """Begins to read it; gives its number in the intake, which `admitted` is told before the first frame comes."""
         number = self._intake.add(policy)
+        admitted(number)
         thread = Thread(target=self._capture, args=(number, source), name=f"edgepose capture {number}", daemon=True)
         self._running[number] = source, thread
         thread.start()
         return number
 
-    def remove(self, number: int) -> None:
-        """Ends a source and waits for its thread."""
+    def remove(self, number: int, patience_s: float = STOP_S) -> None:
+        """Ends a source and waits for its thread, as `stop` does."""
         source, thread = self._running.pop(number)
         self._intake.remove(number)
         _halt(source)
-        _join(thread)
+        _join(thread, patience_s)
 
     def halt(self) -> None:
         """Has all sources end as soon as they can, and returns at once."""
@@ -41,11 +43,12 @@ class Captures:
         for source, _ in tuple(self._running.values()):
             _halt(source)
 
-    def stop(self) -> None:
-        """Waits for all sources; one that does not come back within 15 s is left behind and logged."""
+    def stop(self, patience_s: float = STOP_S) -> None:
+        """Waits for all sources; one that does not come back in time is left behind and logged."""
         self.halt()
+        until = perf_counter() + patience_s
         for _, thread in tuple(self._running.values()):
-            _join(thread)
+            _join(thread, max(0.0, until - perf_counter()))
 
     def _capture(self, number: int, source: Source) -> None:
         try:
@@ -64,8 +67,8 @@ def _halt(source: Source) -> None:
         source.stop()
 
 
-def _join(thread: Thread) -> None:
+def _join(thread: Thread, patience_s: float) -> None:
     if thread is not current_thread():
-        thread.join(_STOP_S)
+        thread.join(patience_s)
     if thread.is_alive():
         logger.error("%s does not stop: it is left behind", thread.name)

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from edgepose.engines.engine import Engine
 from edgepose.engines.errors import EdgePoseError
-from edgepose.runtime.captures import Captures
+from edgepose.runtime.captures import STOP_S, Captures
 from edgepose.runtime.follower import Follower
 from edgepose.runtime.inferences import Inferences, Result
 from edgepose.runtime.intake import Count, Intake, Policy
@@ -74,7 +74,7 @@ class Pipeline:
     def stop(self) -> None:
         """Stops all stages and waits for what is in flight; a source that does not come back within 15 s is left behind and logged."""
         self.halt()
-        self._captures.stop()
+        self._captures.stop(STOP_S)
         self._inferences.stop()
 
     def halt(self) -> None:

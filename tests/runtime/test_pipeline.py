@@ -156,7 +156,7 @@ def test_a_mistake_in_a_source_is_raised_too() -> None:
 
 
 def test_a_source_that_never_comes_back_is_left_behind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("edgepose.runtime.captures._STOP_S", 0.2)
+    monkeypatch.setattr("edgepose.runtime.pipeline.STOP_S", 0.2)
     comes_back = threading.Event()
     source = ListedSource(painted(2), lambda index: index == 1 and comes_back.wait(PATIENCE_S))
     with Pipeline(engine(), [source]) as pipeline:
