@@ -20,6 +20,11 @@ from edgepose.runtime.sources import opened, upright
 _MOST_GARBAGE = 200
 """Packets in a row that cannot be decoded, after which the connection is given up."""
 
+_SECRET = re.compile(
+    r"(?i)\b((?:user-)?(?:pw|pwd|pass|passwd|password|passphrase|loginpas)|(?:access_?|auth_?)?token|api_?key|secret)=[^&\s]+"
+)
+"""Names under which cameras, SRT and GStreamer take what nobody else may know."""
+
 
 @dataclass(frozen=True, slots=True)
 class FfmpegLink:
@@ -57,4 +62,4 @@ class FfmpegLink:
 def without_password(url: str) -> str:
     """For messages: logs are no place for a camera's password, in front of its host or in a query or property."""
     hidden = re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", r"\1:***@", url)
-    return re.sub(r"(?i)\b((?:user-)?(?:pw|pwd|pass|passwd|password))=[^&\s]+", r"\1=***", hidden)
+    return _SECRET.sub(r"\1=***", hidden)

@@ -37,12 +37,8 @@ class ParquetSink(FileSink):
 
     def write(self, frame: Frame, poses: Poses) -> None:
         check_keypoints(poses, self._skeleton)
-        ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
-        xy = np.where(poses.present[..., None], poses.keypoints[..., :2], np.nan).astype(object)
-        xy[~poses.present] = None
-        for person, score, (x, y), confidence in zip(ids, poses.scores, xy.swapaxes(1, 2), poses.keypoints[..., 2], strict=True):
-            of = {"name": frame.name, "index": frame.index, "time_s": frame.time_s, "id": person, "score": float(score)}
-            self._rows.append({**of, "x": x.tolist(), "y": y.tolist(), "confidence": confidence.tolist()})
+        about = {"name": frame.name, "index": frame.index, "time_s": frame.time_s}
+        self._rows += [about | person for person in people_as_rows(poses)]
         if len(self._rows) >= _ROWS:
             self._finish()
 
@@ -53,8 +49,22 @@ class ParquetSink(FileSink):
 
     def _schema(self) -> Any:
         pa = self._arrow
-        numbers = {"index": pa.int64(), "time_s": pa.float64(), "id": pa.int64(), "score": pa.float32()}
-        lists = dict.fromkeys(("x", "y", "confidence"), pa.list_(pa.float32()))
-        fields = {"name": pa.string(), **numbers, **lists}
-        about = {"skeleton": self._skeleton.name, "keypoints": ",".join(self._skeleton.keypoints)}
-        return pa.schema(list(fields.items()), metadata=about)
+        return schema_of_people(self._skeleton, {"name": pa.string(), "index": pa.int64(), "time_s": pa.float64()})
+
+
+def people_as_rows(poses: Poses) -> list[dict[str, Any]]:
+    """A row a person: id, score, and x, y and confidence as lists, x and y None where absent."""
+    ids = [None] * len(poses) if poses.ids is None else poses.ids.tolist()
+    xy = np.where(poses.present[..., None], poses.keypoints[..., :2], np.nan).astype(object)
+    xy[~poses.present] = None
+    people = zip(ids, poses.scores.tolist(), xy.swapaxes(1, 2).tolist(), poses.keypoints[..., 2].tolist(), strict=True)
+    return [{"id": person, "score": score, "x": x, "y": y, "confidence": confidence} for person, score, (x, y), confidence in people]
+
+
+def schema_of_people(skeleton: Skeleton, first: dict[str, Any]) -> Any:
+    """Arrow's schema of `people_as_rows`, after the columns `first`; the skeleton is in its metadata."""
+    import pyarrow as pa
+
+    lists = dict.fromkeys(("x", "y", "confidence"), pa.list_(pa.float32()))
+    fields = {**first, "id": pa.int64(), "score": pa.float32(), **lists}
+    return pa.schema(list(fields.items()), metadata={"skeleton": skeleton.name, "keypoints": ",".join(skeleton.keypoints)})

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -58,20 +59,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _present(what: str) -> bool:
-    if what == "bf16":
-        import openvino
-
-        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if what == "cuda":
-        try:
-            return bool(find_gpu())
-        except BackendUnavailable:
-            return False
-    if what == "rtsp-server":
-        return _has_rtsp_server()
-    if what == "gstreamer":
-        return _has_gstreamer()
+    probes = {
+        "bf16": _has_bf16,
+        "cuda": _has_cuda,
+        "rtsp-server": _has_rtsp_server,
+        "gstreamer": _has_gstreamer,
+        "tmpfs": _mounts_tmpfs,
+    }
+    if what in probes:
+        return probes[what]()
     return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
+
+
+def _has_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _has_cuda() -> bool:
+    try:
+        return bool(find_gpu())
+    except BackendUnavailable:
+        return False
 
 
 @cache
@@ -91,6 +101,18 @@ def _has_gstreamer() -> bool:
     """Debian's bindings, where this Python can load them."""
     asked = f"import sys; sys.path.append({DEBIAN_PACKAGES!r}); import gi; gi.require_version('GstVideo', '1.0')"
     return subprocess.run([sys.executable, "-c", asked], capture_output=True, check=False).returncode == 0
+
+
+@cache
+def _mounts_tmpfs() -> bool:
+    """A disk that can be filled; wants root."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = (
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False).returncode == 0
+        )
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+        return mounted
 
 
 @dataclass(frozen=True)
