@@ -16,4 +16,6 @@ class HookSettings(Record):
     timeout_s: float = Field(
         default=5.0, gt=0, le=600, description="How long one call may take, in seconds; then its process is ended and started anew"
     )
-    depth: int = Field(default=64, ge=1, le=10_000, description="Results kept while the hook is busy; then the oldest are dropped and counted")
+    depth: int = Field(
+        default=64, ge=1, le=10_000, description="Results kept while the hook is busy; then the oldest are dropped and counted"
+    )

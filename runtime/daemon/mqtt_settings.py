@@ -35,5 +35,7 @@ class MqttSettings(Record):
         default=1000, ge=1, le=1_000_000, description="Messages kept while the broker is away; then the oldest are dropped and counted"
     )
     tls: bool = Field(default=False, description="Whether the connection is encrypted and the broker's certificate verified")
-    ca_file: Path | None = Field(default=None, description="PEM file of who signed the broker's certificate, if not the system's; wants tls")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of who signed the broker's certificate, if not the system's; wants tls"
+    )
     keepalive_s: int = Field(default=30, ge=5, le=3600, description="Longest silence after which the connection counts as lost, in seconds")
