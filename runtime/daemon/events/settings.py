@@ -38,14 +38,24 @@ class PresenceSettings(_Watched):
 class FallSettings(_Watched):
     """Somebody fell and stays down."""
 
-    kind: Literal["fall"] = Field(description="Somebody fell and stays down")
+    kind: Literal["fall"] = Field(description="Somebody fell and stays down; wants track")
     after_s: float = Field(default=2.0, ge=0, le=3600, description="How long somebody must stay down, in seconds")
+    until_s: float = Field(default=3.0, ge=0, le=3600, description="How long they must be upright again, or not be seen, in seconds")
+    speed: float = Field(
+        default=0.45,
+        ge=0,
+        le=5,
+        description="Least speed of the trunk on the way down, in body heights a second; 0: who lies down slowly, too",
+    )
+    angle: float = Field(default=55.0, ge=30, le=85, description="Least angle of the torso from the vertical of who is down, in degrees")
 
 
 class HandRaisedSettings(_Watched):
     """Somebody raises a hand."""
 
-    kind: Literal["hand_raised"] = Field(description="Somebody holds a hand above the head")
+    kind: Literal["hand_raised"] = Field(description="Somebody holds a hand above the head; wants track")
+    until_s: float = Field(default=1.0, ge=0, le=3600, description="How long it must be down again, or not be seen, in seconds")
+    margin: float = Field(default=0.1, ge=-1, le=2, description="How far above the nose the wrist must be, in lengths of the torso")
 
 
 EventSettings = Annotated[PresenceSettings | FallSettings | HandRaisedSettings, Field(discriminator="kind")]

@@ -1,0 +1,275 @@
+"""`MqttClient`: tells an MQTT broker what the cameras see, and Home Assistant where to find it. Topics are in docs/daemon-mqtt.md."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+import orjson
+
+from edgepose.engines.errors import EdgePoseError
+from edgepose.runtime.daemon.camera_result import CameraResult
+from edgepose.runtime.daemon.event import Event
+from edgepose.runtime.daemon.mqtt_connection import MqttConnection, password_of
+from edgepose.runtime.daemon.mqtt_discovery import SAID_AS, Topics, Watched, discovery_messages, watched_by
+from edgepose.runtime.daemon.mqtt_outbox import Board, Message, Outbox
+from edgepose.runtime.daemon.mqtt_settings import MqttSettings
+from edgepose.runtime.daemon.site import Site
+
+logger = logging.getLogger(__name__)
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_REFUSED_S = 30.0
+_PROVEN_S = 10.0
+"""A connection that lasted less does not shorten the next pause: two clients of one name throw each other out."""
+_TURN_S = 0.05
+_LOOK_S = 1.0
+"""How often cameras' conditions, counts of people and the configuration are looked at."""
+_FAREWELL_S = 2.0
+_DEPTH = 256
+
+
+class MqttClient:
+    """A thread of its own between `start` and `stop`; publishing to the hubs never waits for the broker.
+
+    Events wait in a buffer of `settings.buffer`, survive the loss of a connection, and are sent in order until the broker confirms them
+    (with `qos` 1, so that one may come twice where a connection breaks between). Of everything else only the newest counts: poses are
+    dropped while there is no connection or the broker is behind, states are sent anew with each connection.
+    """
+
+    def __init__(self, settings: MqttSettings, site: Site) -> None:
+        """Raises ConfigError for a password that cannot be read."""
+        password_of(settings)
+        self._settings, self._site, self._topics = settings, site, Topics(settings.topic.rstrip("/"))
+        self._outbox, self._board = Outbox(settings.buffer), Board()
+        self._events = site.events.subscribe("mqtt", settings.buffer)
+        self._results = site.results.subscribe("mqtt", _DEPTH)
+        self._stopping = Flag()
+        self._thread = Thread(target=self._run, name="edgepose mqtt", daemon=True)
+        self._newest: dict[str, CameraResult] = {}
+        self._due_s: dict[str, float] = {}
+        self._doing: dict[Watched, set[int | None]] = {}
+        self._discovered: set[str] = set()
+        self._looked_s = -1e9
+        self._connected, self._connections, self._attempts, self._last_error = False, 0, 0, ""
+        self._poses_sent, self._poses_dropped, self._errors = 0, 0, 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Sends what it can of the events within 2 s, says that we are offline, and returns after `timeout_s` at the latest."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                logger.error("%s does not stop: it is left behind", self._thread.name)
+        self._events.close()
+        self._results.close()
+        if len(self._outbox):
+            logger.warning("MQTT: %d events were not delivered", len(self._outbox))
+
+    def status(self) -> dict[str, object]:
+        """Counters; events are `buffered`, `delivered` or `dropped`."""
+        return {
+            "broker": f"{self._settings.host}:{self._settings.port}",
+            "connected": self._connected,
+            "connections": self._connections,
+            "attempts": self._attempts,
+            "buffered": len(self._outbox),
+            "delivered": self._outbox.delivered,
+            "dropped": self._outbox.dropped + self._events.dropped,
+            "poses_sent": self._poses_sent,
+            "poses_dropped": self._poses_dropped + self._results.dropped,
+            "errors": self._errors,
+            "last_error": self._last_error,
+        }
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            began, refused = time.monotonic(), False
+            try:
+                refused = self._one_connection()
+            except Exception as error:  # the top of the thread: the connection is given up and made anew
+                logger.exception("MQTT failed")
+                self._errors, self._last_error = self._errors + 1, f"{type(error).__name__}: {error}"
+            self._connected = False
+            self._outbox.recall()
+            failures = 1 if self._proven(began) else failures + 1
+            pause = _REFUSED_S if refused else _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
+            self._pause(pause * random.uniform(0.75, 1.25))
+
+    def _proven(self, began: float) -> bool:
+        return time.monotonic() - began > _PROVEN_S
+
+    def _pause(self, seconds: float) -> None:
+        """Without losing events meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, 0.2)):
+            self._gather()
+
+    def _one_connection(self) -> bool:
+        """From the attempt to the loss; whether the broker refused us."""
+        self._attempts += 1
+        try:
+            connection = MqttConnection(self._settings, f"edgepose-{self._topics.node}", Message(self._topics.availability, b"offline"))
+            connection.open()
+        except (OSError, EdgePoseError) as error:
+            self._lost(str(error))
+            return False
+        try:
+            self._converse(connection)
+        finally:
+            connection.abandon()
+        if not self._stopping.is_set():
+            self._lost(connection.lost)
+        return connection.refused
+
+    def _converse(self, connection: MqttConnection) -> None:
+        while not connection.lost and not self._stopping.is_set():
+            connection.turn(_TURN_S)
+            self._gather()
+            if connection.connected and not self._connected:
+                self._greet(connection)
+            if connection.connected:
+                self._hear(connection)
+                self._send(connection)
+        self._settle(connection)
+        if connection.connected and not connection.lost:
+            self._say_goodbye(connection)
+
+    def _lost(self, why: str) -> None:
+        if why and why != self._last_error:
+            logger.warning("MQTT broker %s:%d: %s; trying again", self._settings.host, self._settings.port, why)
+        self._last_error = why or self._last_error
+
+    def _greet(self, connection: MqttConnection) -> None:
+        self._connected, self._last_error = True, ""
+        self._connections += 1
+        logger.info("MQTT broker %s:%d: connected", self._settings.host, self._settings.port)
+        wanted = [self._topics.availability]
+        if self._settings.discovery:
+            prefix = self._settings.discovery_prefix
+            wanted += [f"{prefix}/status", f"{prefix}/+/{self._topics.node}/+/config"]
+        connection.subscribe(*wanted)
+        self._newest.clear()
+        self._board.post(self._topics.availability, b"online")
+        self._board.post_all_again()
+
+    def _hear(self, connection: MqttConnection) -> None:
+        """The will of an older connection of ours, Home Assistant's birth, and what an earlier run left there that nobody wants any
+        more."""
+        while connection.received:
+            message, retained = connection.received.popleft()
+            if message.topic == self._topics.availability:
+                if message.payload == b"offline":
+                    self._board.post_again(message.topic)
+            elif message.topic == f"{self._settings.discovery_prefix}/status":
+                if message.payload == b"online":
+                    self._board.post_all_again()
+            elif retained and message.payload and message.topic not in self._board:
+                self._board.take_down(message.topic)
+
+    def _gather(self) -> None:
+        """Takes what was published, so that it does not pile up there."""
+        if time.monotonic() - self._looked_s >= _LOOK_S:
+            self._look()
+        while (event := self._events.get(0)) is not None:
+            value = orjson.loads(event.as_json())
+            also = Message(self._topics.event(event.camera, event.kind), orjson.dumps({"event_type": event.state, **value}))
+            self._outbox.add(Message(self._topics.events, event.as_json()), also)
+            self._note(event)
+        while (result := self._results.get(0)) is not None:
+            self._newest[result.camera] = result
+
+    def _note(self, event: Event) -> None:
+        """Keeps the states that last."""
+        watched = Watched(event.camera, event.kind, event.zone)
+        if watched not in self._doing and event.kind in SAID_AS:
+            self._look()  # the configuration is newer than we know
+        if watched not in self._doing:
+            return
+        doing = self._doing[watched]
+        if event.state == "ended":
+            doing.discard(event.person)
+        elif event.state == "started":
+            doing.add(event.person)
+        self._board.post(self._topics.state(watched), b"ON" if doing else b"OFF")
+        if event.kind == "presence" and event.zone and event.count is not None:
+            self._board.post(self._topics.count(event.camera, event.zone), str(event.count).encode())
+
+    def _send(self, connection: MqttConnection) -> None:
+        while not connection.busy and (message := self._board.next()) is not None:
+            connection.publish(message, self._settings.qos, retain=True)
+        while not connection.busy and (parcel := self._outbox.next()) is not None:
+            for message in parcel.messages:
+                parcel.unconfirmed.add(connection.publish(message, self._settings.qos, retain=False))
+        self._send_poses(connection)
+        self._settle(connection)
+
+    def _settle(self, connection: MqttConnection) -> None:
+        while connection.confirmed:
+            self._outbox.confirm(connection.confirmed.popleft())
+
+    def _send_poses(self, connection: MqttConnection) -> None:
+        """The newest, at most so many a second; those between are missed by nobody, those for which the broker is too slow are counted."""
+        now = time.monotonic()
+        for camera in [camera for camera in self._newest if now >= self._due_s.get(camera, 0.0)]:
+            result = self._newest.pop(camera)
+            if not self._settings.poses_per_s:
+                continue
+            self._due_s[camera] = max(self._due_s.get(camera, 0.0), now - _TURN_S) + 1 / self._settings.poses_per_s
+            if connection.busy:
+                self._poses_dropped += 1
+            else:
+                connection.publish(Message(self._topics.of_camera(camera, "poses"), result.as_json()), 0, retain=False)
+                self._poses_sent += 1
+
+    def _look(self) -> None:
+        """What is known by asking."""
+        self._looked_s = time.monotonic()
+        for camera in self._site.cameras():
+            self._board.post(self._topics.of_camera(camera.name, "condition"), camera.condition.encode())
+            if (latest := self._site.latest(camera.name)) is not None and camera.condition == "live":
+                self._board.post(self._topics.of_camera(camera.name, "count"), str(len(latest.result.poses)).encode())
+        configured = self._site.configuration().get("cameras")
+        self._follow(configured if isinstance(configured, Sequence) else ())
+
+    def _follow(self, cameras: Sequence[Mapping[str, Any]]) -> None:
+        """Posts what belongs to the configuration, and takes down what no longer does."""
+        watched = watched_by(cameras)
+        for gone in [each for each in self._doing if each not in watched]:
+            del self._doing[gone]
+            self._board.take_down(self._topics.state(gone))
+            if gone.kind == "presence" and gone.zone:
+                self._board.take_down(self._topics.count(gone.camera, gone.zone))
+        for each in watched:
+            if each not in self._doing:
+                self._doing[each] = set()
+                self._board.post(self._topics.state(each), b"OFF")
+                if each.kind == "presence" and each.zone:
+                    self._board.post(self._topics.count(each.camera, each.zone), b"0")
+        if self._settings.discovery:
+            messages = discovery_messages(self._settings.discovery_prefix, self._topics, cameras)
+            for topic in self._discovered - set(messages):
+                self._board.take_down(topic)
+            for topic, payload in messages.items():
+                self._board.post(topic, payload)
+            self._discovered = set(messages)
+
+    def _say_goodbye(self, connection: MqttConnection) -> None:
+        until = time.monotonic() + _FAREWELL_S
+        self._gather()
+        while not connection.lost and time.monotonic() < until and (len(self._outbox) or not connection.idle):
+            self._send(connection)
+            connection.turn(_TURN_S)
+            self._settle(connection)
+        connection.publish(Message(self._topics.availability, b"offline"), 1, retain=True)
+        while not connection.lost and time.monotonic() < until + 0.5 and not connection.idle:
+            connection.turn(_TURN_S)
+        connection.close()
