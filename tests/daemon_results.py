@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgepose.runtime.daemon.camera_result import CameraResult
-from edgepose.runtime.pipeline import Result, Times
+from edgepose.runtime.inferences import Result, Times
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.sources import Frame
 

@@ -55,7 +55,7 @@ class Recorder:
         self._results: Subscription[CameraResult] | None = None
         self._events: Subscription[Event] | None = None
         self._thread: Thread | None = None
-        self._why, self._next_try_s = "not started", 0.0
+        self._paused, self._why, self._next_try_s = False, "not started", 0.0
         self._written = self._lost = self._completed = self._errors = self._pauses = 0
 
     def start(self) -> None:
@@ -110,9 +110,10 @@ class Recorder:
         event = None
         while (event := events.get(0)) is not None:
             self._keep(event, "events.jsonl")
+        last = over and result is None
         if self._shelf.is_open:
-            self._turn_over()
-        return not over or result is not None
+            self._turn_over(last)
+        return not last
 
     def _keep(self, thing: CameraResult | Event, kind: str) -> None:
         if not self._shelf.is_open or not _FOLDER.fullmatch(thing.camera):
@@ -133,10 +134,10 @@ class Recorder:
             self._open[camera, kind] = ParquetSegment(path, self._skeleton) if kind == "parquet" else JsonLinesSegment(path)
         return self._open[camera, kind]
 
-    def _turn_over(self) -> None:
+    def _turn_over(self, last: bool) -> None:
         """Completes segments that lasted long enough, and the largest where the open ones have half of the quota; makes room."""
         for key, segment in list(self._open.items()):
-            if time.monotonic() - segment.began_s >= self._settings.segment_s:
+            if last or time.monotonic() - segment.began_s >= self._settings.segment_s:
                 self._complete(key)
         if self._open and sum(segment.size for segment in self._open.values()) > self._quota // 2:
             self._complete(max(self._open, key=lambda key: self._open[key].size))
@@ -155,9 +156,9 @@ class Recorder:
             return
         self._next_try_s = time.monotonic() + self._retry_s
         self._shelf.open(_ROOM)
-        if self._pauses:
+        if self._paused:
             logger.warning("recording: goes on after %s; %d lost so far", self._why, self._lost)
-        self._why = ""
+        self._paused, self._why = False, ""
 
     def _pause(self, error: Exception | None) -> None:
         """Saves what can be saved of the open segments; None: for good."""
@@ -168,8 +169,8 @@ class Recorder:
         reason = "stopped" if error is None else " ".join(str(error).split())
         if error is not None and reason != self._why:
             logger.error("recording: paused, tries again every %g s: %s", self._retry_s, reason)
-            self._pauses += 1
-        self._why, self._next_try_s = reason, time.monotonic() + self._retry_s
+        self._pauses += error is not None and not self._paused
+        self._paused, self._why, self._next_try_s = True, reason, time.monotonic() + self._retry_s
 
     def _rescue(self, segment: Segment) -> None:
         """What stays hidden is completed when the recording goes on."""

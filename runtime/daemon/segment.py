@@ -91,9 +91,9 @@ class ParquetSegment(Segment):
         assert isinstance(thing, CameraResult)
         about = {"camera": thing.camera, "at": round(thing.at_s * 1e6), "index": thing.result.frame.index}
         self._rows += [about | person for person in people_as_rows(thing.result.poses)]
-        self.count += 1
         if len(self._rows) >= _ROWS:
             self._flush()
+        self.count += 1
 
     def rescue(self) -> bool:
         self.count, self._writer.is_open = 0, False

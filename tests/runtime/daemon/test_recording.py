@@ -163,6 +163,7 @@ def test_the_quota_deletes_what_was_recorded_first_though_the_clock_was_set_back
         path.write_bytes(b"x" * 100)
         shelf.add(path, 100)
         shelf.make_room(beside=0)
+    shelf.close()
     assert [path.exists() for path in made] == [False, True, True] and (shelf.size, shelf.deleted) == (200, 1)
 
 
@@ -200,7 +201,8 @@ def test_a_full_disk_pauses_the_recording_which_goes_on_when_there_is_room(small
             made.event("door")
             made.settled()
         full = made.status()
-        assert "No space left on device" in full["reason"] and not full["recording"] and full["lost"] > 0
+        assert any(why in full["reason"] for why in ("No space left on device", "0.0 MB are free, wanted 1.0"))
+        assert not full["recording"] and full["lost"] > 0 and full["pauses"] == 1
         made.publish("door")
         assert made.settled()["lost"] == full["lost"] + 1, "nothing else waits for the disk"
         filler.unlink()
@@ -219,7 +221,7 @@ def test_a_full_disk_pauses_the_recording_which_goes_on_when_there_is_room(small
 def rows(folder: Path) -> int:
     """Results with one person or more, of all tables."""
     pq = pytest.importorskip("pyarrow.parquet")
-    return sum(len(set(pq.read_table(path).column("index").to_pylist())) for path in folder.glob("*/*.parquet"))
+    return sum(len(set(pq.read_table(path).column("index").to_pylist())) for path in folder.glob("*/2*.parquet"))
 
 
 def fill(path: Path) -> None:
