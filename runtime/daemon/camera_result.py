@@ -38,8 +38,8 @@ class CameraResult:
         return {name: (end - start) / 1e6 for name, start, end in zip(names, moments, moments[1:], strict=False)}
 
     def as_json(self) -> bytes:
-        """One JSON object, made once however many read it: camera, index, at (Unix time), size [w, h], people as JSON Lines has them, age_ms
-        and stages_ms."""
+        """One JSON object, made once however many read it: camera, index, at (Unix time), size [w, h], people as JSON Lines has them,
+        age_ms and stages_ms."""
         if not self._json:
             frame = self.result.frame
             value: dict[str, Any] = {"camera": self.camera, "index": frame.index, "at": round(self.at_s, 4), "size": self.size_wh}

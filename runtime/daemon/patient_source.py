@@ -19,8 +19,8 @@ _PICTURE_S = 1.0
 
 
 class PatientSource:
-    """`opened` gives the source, anew each time. A file is shown at its own pace, over and over. Frames are counted and timed from the first
-    on, whatever happens to the source; of more than `max_fps` a second the rest is left out."""
+    """`opened` gives the source, anew each time. A file is shown at its own pace, over and over. Frames are counted and timed from the
+    first on, whatever happens to the source; of more than `max_fps` a second the rest is left out."""
 
     count = None
     fps = None

@@ -43,7 +43,8 @@ class Works:
 
 
 class Station:
-    """Results are published by one thread, each camera's in order. An engine that fails is opened anew, after growing pauses; cameras go on.
+    """Results are published by one thread, each camera's in order. An engine that fails is opened anew, after growing pauses; cameras
+    go on.
 
     `exchange` and `watch` are for one thread at a time, everything else for any.
     """
@@ -51,7 +52,7 @@ class Station:
     def __init__(self, works: Works) -> None:
         self.results = Hub[CameraResult]()
         self.failures, self.trouble, self.delivered = 0, "", 0
-        self._works, self._next = works, works
+        self._works = self._next = self._replaced = works
         self._intake = Intake(Policy.LATEST, standing=True)
         self._captures = Captures(self._intake, _mistaken)
         self._inquiries = Inquiries(self._intake)
@@ -103,8 +104,8 @@ class Station:
         return CameraResult("", result, time.time() - (perf_counter_ns() - result.frame.captured_ns) / 1e9)
 
     def watch(self, settings: Sequence[CameraSettings]) -> list[str]:
-        """Opens, changes and closes cameras until these are watched; those that stay as they are notice nothing. Gives what was done, a line
-        each."""
+        """Opens, changes and closes cameras until these are watched; those that stay as they are notice nothing. Gives what was done, a
+        line each."""
         before, after, changes = self._cameras, dict[str, Camera](), []
         for each in settings:
             camera = before.get(each.name)
@@ -126,13 +127,15 @@ class Station:
                 self._open(camera)
         return changes
 
-    def exchange(self, works: Works) -> None:
-        """Goes on with another engine or other parameters, and closes the old engine if it is another. No camera notices."""
+    def exchange(self, works: Works) -> Works:
+        """Goes on with another engine or other parameters; no camera notices. Gives what ran until now, whose engine is the caller's to
+        close or to go back to."""
         with self._lock:
             self._next = works
             self._exchanged.clear()
         self._interrupt()
         self._exchanged.wait()
+        return self._replaced
 
     @property
     def works(self) -> Works:
@@ -166,7 +169,7 @@ class Station:
                 for result in inferences:
                     self._deliver(result)
             except Exception as error:  # the top of the thread; whatever it was, the cameras are to be seen again
-                logger.exception("the engine failed") if not isinstance(error, EdgePoseError) else logger.error("the engine failed: %s", error)
+                logger.error("the engine failed: %s", error, exc_info=None if isinstance(error, EdgePoseError) else error)
                 inferences.stop()
                 self._fail(error, perf_counter() - began)
             else:
@@ -178,10 +181,10 @@ class Station:
             if self._stopping.is_set():
                 self._exchanged.set()
                 return None
-            old, self._works = self._works, self._next
-            if old.engine is not self._works.engine:
-                old.engine.close()
+            keypoints, self._replaced, self._works = self._keypoints, self._works, self._next
+            if self._replaced.engine is not self._works.engine:
                 self.trouble = ""
+            if keypoints != self._keypoints:
                 for camera in self._cameras.values():
                     camera.follow_anew(self._keypoints)
             self._inferences = Inferences(self._works.engine, self._intake, self._works.parameters)

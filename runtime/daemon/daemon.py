@@ -1,0 +1,273 @@
+"""`Daemon`: the station, its services and its HTTP server under one configuration, which may change while it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Event as Flag
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.engines.bundle import open_bundle
+from edgepose.engines.engine import Engine, Execution
+from edgepose.engines.errors import ConfigError, EdgePoseError
+from edgepose.engines.profile import best_slots
+from edgepose.engines.registry import open_engine
+from edgepose.engines.skeleton import Skeleton
+from edgepose.runtime.complete_file import write_complete
+from edgepose.runtime.daemon.camera_result import CameraResult
+from edgepose.runtime.daemon.config import DaemonSettings, settings_from_toml, without_secrets
+from edgepose.runtime.daemon.event import Event
+from edgepose.runtime.daemon.hub import Hub
+from edgepose.runtime.daemon.logs import LogTail
+from edgepose.runtime.daemon.services import Services, service_plans
+from edgepose.runtime.daemon.site import CameraState, ReloadReport
+from edgepose.runtime.daemon.station import Station, Works
+
+logger = logging.getLogger(__name__)
+_HEALTHY_S = 12.0
+"""How long a new configuration has to become healthy."""
+_ANSWER_S = 5.0
+_LOOK_S = 0.05
+
+
+class Daemon:
+    """A `Site`. `path` is where the configuration came from, None where it came from options alone and nothing can be reloaded."""
+
+    def __init__(self, settings: DaemonSettings, path: Path | None, options: Mapping[str, object], log_tail: LogTail) -> None:
+        """Opens the engine. Raises EdgePoseError."""
+        self._settings, self._path, self._options, self._log_tail = settings, path, options, log_tail
+        self._works_key = _works_key(settings)
+        self._station = Station(_works(settings))
+        self.results: Hub[CameraResult] = self._station.results
+        self.events = Hub[Event]()
+        self._services, self._server = Services(), _Server(self)
+        self._reloading, self._stopping = Lock(), Flag()
+
+    def start(self) -> None:
+        """Raises EdgePoseError where a service or the server cannot start; what did is then stopped."""
+        try:
+            self._station.start()
+            self._station.watch(self._settings.cameras)
+            self._services.apply(service_plans(self._settings, self))
+            self._server.serve(self._settings)
+        except EdgePoseError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Within 5 s, files complete."""
+        self._stopping.set()
+        self._server.stop()
+        self._station.stop(2.0)
+        self._services.stop(1.0)
+        self.events.close()
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def station(self) -> Station:
+        return self._station
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self._station.skeleton
+
+    @property
+    def execution(self) -> Execution:
+        return self._station.execution
+
+    def cameras(self) -> tuple[CameraState, ...]:
+        return tuple(camera.state() for camera in self._station.cameras)
+
+    def latest(self, camera: str) -> CameraResult | None:
+        return self._station.camera(camera).latest
+
+    def infer(self, picture: NDArray[np.uint8], timeout_s: float) -> CameraResult:
+        return self._station.infer(picture, timeout_s)
+
+    def ready(self) -> str:
+        if self._station.trouble:
+            return f"engine: {self._station.trouble}"
+        required = {camera.settings.name for camera in self._station.cameras if camera.settings.enabled and camera.settings.required}
+        away = [state for state in self.cameras() if state.name in required and state.condition != "live"]
+        return "; ".join(f"camera {state.name}: {state.condition}" + (f" ({state.reason})" if state.reason else "") for state in away)
+
+    def configuration(self) -> dict[str, object]:
+        return without_secrets(self._settings)
+
+    def status(self) -> dict[str, dict[str, object]]:
+        """Of the engine and the services."""
+        station = self._station
+        engine = {"failures": station.failures, "trouble": station.trouble, "results": station.delivered}
+        return {"engine": engine, **self._services.status()}
+
+    def reload(self, text: str | None = None) -> ReloadReport:
+        if self._path is None:
+            raise ConfigError("no configuration file to reload: the daemon was started by options alone; start it with --config")
+        settings = _settings(self._path, text, self._options)
+        if text is not None and not _writable(self._path):
+            raise ConfigError(f"{self._path}: cannot be written, so a new configuration would be lost: change the file and send SIGHUP")
+        if not self._reloading.acquire(blocking=False):
+            return ReloadReport(False, "another configuration is being applied: try again when it is done", ())
+        try:
+            return self._exchanged(settings, text)
+        finally:
+            self._reloading.release()
+
+    def refresh(self) -> None:
+        """What a reload left for a calm moment: the HTTP server, whose own request it was. For the main thread, now and then."""
+        if not self._reloading.locked():
+            self._server.serve(self._settings)
+
+    def _exchanged(self, settings: DaemonSettings, text: str | None) -> ReloadReport:
+        before, live = self._settings, [state.name for state in self.cameras() if state.condition == "live"]
+        key, changes = _works_key(settings), list[str]()
+        try:
+            works = self._works_for(settings, key)  # before anything is touched: a torn bundle harms nobody
+        except EdgePoseError as error:
+            return ReloadReport(False, _line(error), ())
+        replaced = self._station.exchange(works)
+        if works.engine is not replaced.engine:
+            changes.append(f"engine: opened anew from {settings.bundle.name}")
+        elif works.parameters != replaced.parameters:
+            changes.append("pose: changed")
+        try:
+            changes += self._station.watch(settings.cameras)
+            changes += self._services.apply(service_plans(settings, self))
+            reason = self._ailment(settings, live, changes)
+        except EdgePoseError as error:
+            reason = _line(error)
+        if reason:
+            logger.error("reload: %s: the configuration before holds again", reason)
+            self._put_back(before, replaced)
+            return ReloadReport(False, reason, tuple(changes))
+        if works.engine is not replaced.engine:
+            replaced.engine.close()
+        self._settings, self._works_key = settings, key
+        if text is not None and self._path is not None:
+            write_complete(self._path, text.encode())
+        changes += self._server.differs(settings)
+        logger.info("reload: %s", "; ".join(changes) or "nothing changed")
+        return ReloadReport(True, "", tuple(changes))
+
+    def _works_for(self, settings: DaemonSettings, key: object) -> Works:
+        """The engine that runs where it would be opened the same, else a new one. Raises EdgePoseError."""
+        if key != self._works_key:
+            return _works(settings)
+        return replace(self._station.works, parameters=settings.parameters)
+
+    def _put_back(self, settings: DaemonSettings, works: Works) -> None:
+        tried = self._station.exchange(works)
+        if tried.engine is not works.engine:
+            tried.engine.close()
+        self._station.watch(settings.cameras)
+        try:
+            self._services.apply(service_plans(settings, self))
+        except EdgePoseError as error:
+            logger.error("reload: %s: that service is off now", error)
+
+    def _ailment(self, settings: DaemonSettings, live: list[str], changes: list[str]) -> str:
+        """What is not healthy after a while: the engine, a camera that was touched or gave pictures before. Nothing where all is well."""
+        self._station.infer(np.zeros((64, 64, 3), np.uint8), _ANSWER_S)
+        touched = {change.split()[1].rstrip(":") for change in changes if change.startswith("camera ")}
+        wanted = {camera.name for camera in settings.cameras if camera.enabled and camera.required}
+        waited = {name: self._station.camera(name).results for name in sorted(wanted & (touched | set(live)))}
+        until = time.monotonic() + _HEALTHY_S
+        while waited:
+            waited = {name: results for name, results in waited.items() if self._station.camera(name).results <= results}
+            if time.monotonic() > until:
+                return "; ".join(f"camera {name}: {self._station.camera(name).state().reason or 'no result'}" for name in waited)
+            if self._stopping.wait(_LOOK_S):
+                return "the daemon is stopping"
+        return ""
+
+
+class _Server:
+    """The HTTP server that the configuration asks for."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        from edgepose.runtime.daemon.http.server import HttpServer
+
+        def made(settings: DaemonSettings) -> HttpServer:
+            return HttpServer(settings.server, settings.auth, daemon, daemon._log_tail, daemon.status)
+
+        self._make = made
+        self._running: HttpServer | None = None
+        self._settings: DaemonSettings | None = None
+
+    @property
+    def url(self) -> str:
+        return self._running.url if self._running else ""
+
+    def differs(self, settings: DaemonSettings) -> list[str]:
+        return ["server: started anew in a moment"] if self._key(settings) != self._key(self._settings) else []
+
+    def serve(self, settings: DaemonSettings) -> None:
+        """Where another server is asked for than the one that runs. One that cannot listen leaves the one before. Raises ConfigError at the
+        first."""
+        if self._key(settings) == self._key(self._settings):
+            return
+        before, self._settings = self._settings, settings
+        if self._running is not None:
+            self._running.stop(2.0)
+        server = self._make(settings)
+        try:
+            server.start()
+        except ConfigError as error:
+            if before is None:
+                raise
+            logger.error("%s: the server goes on as it was", error)
+            server = self._make(before)
+            server.start()
+        self._running = server
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.stop(1.5)
+
+    def _key(self, settings: DaemonSettings | None) -> object:
+        return settings and (settings.server, settings.auth)
+
+
+def _settings(path: Path, text: str | None, options: Mapping[str, object]) -> DaemonSettings:
+    if text is None:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    return settings_from_toml(text, str(path), path.absolute().parent, options=options)
+
+
+def _works(settings: DaemonSettings) -> Works:
+    def opened() -> Engine:
+        bundle = open_bundle(settings.bundle)
+        slots = settings.slots or best_slots(bundle, settings.device)
+        return open_engine(bundle, settings.device, slots, build=settings.build)
+
+    return Works(opened(), opened, settings.parameters)
+
+
+def _works_key(settings: DaemonSettings) -> object:
+    """Other files under the same name count as another bundle."""
+    try:
+        files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in settings.bundle.iterdir() if file.is_file())
+    except OSError:
+        files = []
+    return settings.bundle, settings.device, settings.slots, settings.build, files
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK)

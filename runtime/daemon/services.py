@@ -1,0 +1,111 @@
+"""`Services`: what listens to the station, each started, stopped and exchanged by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgepose.engines.skeleton import Skeleton
+from edgepose.runtime.daemon.config import DaemonSettings
+from edgepose.runtime.daemon.site import Site
+
+logger = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    def start(self) -> None: ...
+    def stop(self, timeout_s: float) -> None: ...
+    def status(self) -> dict[str, object]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to make a service, and all that it was made from: where that is the same, it need not be made anew."""
+
+    made_from: object
+    make: Callable[[], Service]
+
+
+class Services:
+    """Those that run, by name. For one thread at a time; `status` for any."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[Plan, Service]] = {}
+
+    def apply(self, plans: Mapping[str, Plan]) -> list[str]:
+        """Stops, starts and exchanges until these run. Gives what was done. Raises EdgePoseError where one cannot start; it is then
+        missing, and what comes after it is as it was."""
+        changes = []
+        for name in [*self._running]:
+            if name not in plans:
+                self._stop(name)
+                changes.append(f"{name}: off")
+        for name, plan in plans.items():
+            known = self._running.get(name)
+            if known is not None and known[0].made_from == plan.made_from:
+                continue
+            if known is not None:
+                self._stop(name)
+            service = plan.make()
+            service.start()
+            self._running[name] = plan, service
+            changes.append(f"{name}: {'on' if known is None else 'started anew'}")
+        return changes
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        for name in [*self._running]:
+            self._stop(name, timeout_s)
+
+    def status(self) -> dict[str, dict[str, object]]:
+        return {name: service.status() for name, (_, service) in tuple(self._running.items())}
+
+    def _stop(self, name: str, timeout_s: float = 2.0) -> None:
+        self._running.pop(name)[1].stop(timeout_s)
+
+
+def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:
+    """Recording, events, hook and MQTT, where the configuration has them. Their libraries are imported when they are made."""
+    skeleton, plans = site.skeleton, dict[str, Plan]()
+    if (recording := settings.recording) is not None:
+
+        def recorder() -> Service:
+            from edgepose.runtime.daemon.recording import Recorder
+
+            return Recorder(recording, skeleton, site.results, site.events)
+
+        plans["recording"] = Plan((recording, skeleton), recorder)
+    watched = tuple(camera for camera in settings.cameras if camera.events)
+    if watched:
+        from edgepose.runtime.daemon.events.detector import EventDetector
+
+        plans["events"] = Plan((watched, skeleton), lambda: EventDetector(watched, skeleton, site.results, site.events))
+    if (hook := settings.hook) is not None:
+        from edgepose.runtime.daemon.hook import HookProcess
+
+        plans["hook"] = Plan((hook, skeleton, _digest(hook.file)), lambda: HookProcess(hook, skeleton, site.results, site.events))
+    if (mqtt := settings.mqtt) is not None:
+
+        def client() -> Service:
+            from edgepose.runtime.daemon.mqtt import MqttClient
+
+            return MqttClient(mqtt, site)
+
+        plans["mqtt"] = Plan((mqtt, _told_to_mqtt(settings, skeleton)), client)
+    return plans
+
+
+def _told_to_mqtt(settings: DaemonSettings, skeleton: Skeleton) -> object:
+    """What Home Assistant is told of cameras."""
+    return skeleton.name, tuple((camera.name, camera.enabled, camera.zones, camera.events) for camera in settings.cameras)
+
+
+def _digest(path: Path) -> str:
+    """Of what a file holds; a missing one is the service's to complain of."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
