@@ -17,5 +17,8 @@ class HookSettings(Record):
         default=5.0, gt=0, le=600, description="How long one call may take, in seconds; then its process is ended and started anew"
     )
     depth: int = Field(
-        default=64, ge=1, le=10_000, description="Results kept while the hook is busy; then the oldest are dropped and counted"
+        default=16, ge=1, le=10_000, description="Results kept while the hook is busy; then the oldest are dropped and counted"
+    )
+    memory_mb: int | None = Field(
+        default=None, ge=64, le=1_000_000, description="Address space that its process may have, in MB; by default as much as it wants"
     )
