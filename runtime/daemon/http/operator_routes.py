@@ -113,8 +113,8 @@ async def session(request: Request, here: Here) -> SessionModel:
     "/api/login", summary="A cookie for a token", openapi_extra=_LOGIN, response_model=SessionModel, responses={413: {"model": ErrorModel}}
 )
 async def login(request: Request, here: Here) -> Response:
-    """For browsers, whose pictures and WebSockets cannot carry a header. The cookie is signed, holds for `session_minutes` after it was last
-    used, and scripts cannot read it."""
+    """For browsers, whose pictures and WebSockets cannot carry a header. The cookie is signed, holds for `session_minutes` after it was
+    last used, and scripts cannot read it."""
     if here.gate.is_open:
         raise Refusal(409, "this server knows no tokens: nothing to log in to")
     try:

@@ -145,7 +145,7 @@ def test_a_forged_or_old_cookie_is_nobodys() -> None:
 
 
 def test_a_login_that_is_used_goes_on_and_a_stream_ends_with_it(site: SmallSite) -> None:
-    with served(site, tokens(), session_minutes=1 / 60) as here:
+    with served(site, tokens(), session_minutes=3 / 60) as here:
         here.client.post("/api/login", json={"token": READ})
         first = here.client.cookies["edgepose"]
         eventually(
