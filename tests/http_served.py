@@ -50,7 +50,9 @@ class Served:
 
 @contextmanager
 def served(site: SmallSite, auth: AuthSettings | None = None, token: str = "", **settings: Any) -> Iterator[Served]:
-    server = HttpServer(ServerSettings(port=0, **settings), auth or AuthSettings(), site, MemoryLog())
+    server = HttpServer(
+        ServerSettings(**{"port": 0, "requests_per_minute": 1_000_000, **settings}), auth or AuthSettings(), site, MemoryLog()
+    )
     server.start()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

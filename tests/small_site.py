@@ -25,9 +25,10 @@ from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.hub import Hub
 from edgepose.runtime.daemon.site import CameraState, ReloadReport
 from edgepose.runtime.estimator import PoseEstimator
+from edgepose.runtime.inferences import Result, Times
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.paf_parameters import PafParameters
-from edgepose.runtime.pipeline import Pipeline, Result, Times
+from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sources import Frame
 from edgepose.runtime.synthetic import SyntheticPeople
 
@@ -112,12 +113,13 @@ class StampedCamera:
 
 
 class SmallSite:
-    """Implements `Site`. `broken` has the engine fail; `missing` has it not be ready; `held` is the configuration."""
+    """Implements `Site`. `broken` has the engine fail, `missing` has it not be ready, `lost` has its first camera be lost; `held` is the
+    configuration."""
 
     def __init__(self, cameras: int = 2) -> None:
         self.results: Hub[CameraResult] = Hub()
         self.events: Hub[Event] = Hub()
-        self.broken, self.missing, self.inferences, self.held = "", "", 0, 'bundle = "small.pose"'
+        self.broken, self.missing, self.lost, self.inferences, self.held = "", "", "", 0, 'bundle = "small.pose"'
         self._engine = FakeEngine(CONTRACT, maps_from, slots=2)
         self._estimator = PoseEstimator(FakeEngine(CONTRACT, maps_from), PafParameters(minimum_score=0.1))
         self._sources = [StampedCamera(number) for number in range(cameras)]
@@ -164,8 +166,23 @@ class SmallSite:
         count, latest = self._pipeline.counts[index], self._latest.get(name)
         size, at_s, age_ms = (latest.size_wh, latest.at_s, latest.age_ms) if latest else (None, None, None)
         condition, reason = ("live", "") if latest else ("connecting", "no picture yet")
+        if self.lost and not index:
+            condition, reason = "lost", self.lost
         return CameraState(
-            name, condition, reason, f"stamped:{index}", 20.0, count.captured, count.dropped, self._counts[name], 0, 0, 0, size, at_s, age_ms
+            name,
+            condition,
+            reason,
+            f"stamped:{index}",
+            20.0,
+            count.captured,
+            count.dropped,
+            self._counts[name],
+            0,
+            0,
+            0,
+            size,
+            at_s,
+            age_ms,
         )  # type: ignore[arg-type]
 
     def latest(self, camera: str) -> CameraResult | None:
@@ -174,6 +191,7 @@ class SmallSite:
         return self._latest.get(camera)
 
     def infer(self, picture: Picture, timeout_s: float) -> CameraResult:
+        del timeout_s
         if self.broken:
             raise InferenceFailed(self.broken)
         with self._lock:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +21,7 @@ from edgepose.runtime.daemon.http.parts import Parts
 
 _DESCRIPTION = (
     "Poses of the cameras that this daemon looks at. Where tokens are configured, everything but /healthz, /readyz and the login wants "
-    "'Authorization: Bearer TOKEN', or the cookie of POST /api/login. Every error is {\"error\": \"...\"}."
+    '\'Authorization: Bearer TOKEN\', or the cookie of POST /api/login. Every error is {"error": "..."}.'
 )
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorModel, "description": said}
@@ -58,11 +58,13 @@ def application(parts: Parts) -> ASGIApp:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
     return Guard(app, parts.gate)
 
 
-async def _refused(connection: HTTPConnection, error: Exception) -> Response | None:
+async def _refused(connection: Any, error: Exception) -> Any:
+    """Starlette's types keep handlers of requests and of WebSockets apart; these are both."""
     if isinstance(error, Refusal):
         answer = JSONResponse({"error": error.error}, error.status, dict(error.headers))
     else:
@@ -71,8 +73,8 @@ async def _refused(connection: HTTPConnection, error: Exception) -> Response | N
     return await _answered(connection, answer)
 
 
-async def _invalid(connection: HTTPConnection, error: Exception) -> Response | None:
-    assert isinstance(error, RequestValidationError)
+async def _invalid(connection: Any, error: Exception) -> Any:
+    assert isinstance(error, (RequestValidationError, WebSocketRequestValidationError))
     said = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
     return await _answered(connection, JSONResponse({"error": said}, 422))
 

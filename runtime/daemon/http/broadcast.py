@@ -1,7 +1,7 @@
 """`Broadcast`: results and events, from the pipeline's threads to everybody who watches over HTTP.
 
-One subscription for all of them; JSON is made once, and only where somebody watches. Every client has a queue of its own, in which the newest
-win, so that who is slow loses some and nobody else notices.
+One subscription for all of them; JSON is made once, and only where somebody watches. Every client has a queue of its own, in which the
+newest win, so that who is slow loses some and nobody else notices.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgepose.runtime.daemon.site import Site
 logger = logging.getLogger(__name__)
 _INBOX = 256
 _EVENTS_KEPT = 200
+_EVENTS_WAITING = 1000
 _WAKE_S = 5.0
 
 Kind = Literal["poses", "event", "picture"]
@@ -96,7 +97,8 @@ class Broadcast:
     def __init__(self, site: Site, depth: int, watch: Callable[[CameraResult], None]) -> None:
         self._site, self._depth, self._watch = site, depth, watch
         self._outlets: set[Outlet] = set()
-        self._inbox: deque[CameraResult | Event] = deque(maxlen=_INBOX)
+        self._inbox: deque[CameraResult] = deque(maxlen=_INBOX)
+        self._event_inbox: deque[Event] = deque(maxlen=_EVENTS_WAITING)
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscriptions: list[Subscription[CameraResult] | Subscription[Event]] = []
@@ -118,7 +120,7 @@ class Broadcast:
         self._loop = loop
         self._wake()
         self._follow("http results", self._site.results, 64)
-        self._follow("http events", self._site.events, 64)
+        self._follow("http events", self._site.events, _EVENTS_WAITING)
 
     def stop(self, timeout_s: float) -> None:
         """Outlets are closed by `close`, in the event loop."""
@@ -178,20 +180,22 @@ class Broadcast:
             self._watch(thing)
             if any("poses" in outlet.kinds for outlet in self.outlets):
                 thing.as_json()
-        self._inbox.append(thing)
+            self._inbox.append(thing)
+        else:
+            self._event_inbox.append(thing)
         if not self._scheduled and self._loop is not None and not self._loop.is_closed():
             self._scheduled = True
             self._loop.call_soon_threadsafe(self._give_out)
 
     def _give_out(self) -> None:
         self._scheduled = False
+        while self._event_inbox:
+            event = self._event_inbox.popleft()
+            self.events.append(event)
+            self.give(Item("event", event.camera, event.as_json()))
         while self._inbox:
-            thing = self._inbox.popleft()
-            if isinstance(thing, Event):
-                self.events.append(thing)
-                self.give(Item("event", thing.camera, thing.as_json()))
-                continue
+            result = self._inbox.popleft()
             for seen in self.seen:
-                seen(thing)
+                seen(result)
             if self._outlets:
-                self.give(Item("poses", thing.camera, thing.as_json()))
+                self.give(Item("poses", result.camera, result.as_json()))

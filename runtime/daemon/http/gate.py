@@ -12,7 +12,7 @@ import orjson
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgepose.runtime.daemon.auth import AuthSettings, Authority, Role, TokenSettings, may
+from edgepose.runtime.daemon.auth import Authority, AuthSettings, Role, TokenSettings, may
 from edgepose.runtime.daemon.http.loopback import is_loopback
 from edgepose.runtime.daemon.http.rate_limit import RateLimit
 from edgepose.runtime.daemon.http.sessions import Sessions
@@ -143,7 +143,7 @@ def _netloc(origin: str) -> str:
 
 def _host_without_port(host: str) -> str:
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        return host[1:].partition("]")[0] if "]" in host else ""
     return host.partition(":")[0]
 
 

@@ -22,7 +22,7 @@ from edgepose.runtime.daemon.http.uploaded_picture import PictureRefused, pictur
 router = APIRouter(dependencies=[Depends(wanted("read"))])
 open_router = APIRouter()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for kind in ("image/jpeg", "image/png", "image/webp")}}}
+_BODY = {"requestBody": {"required": True, "content": dict.fromkeys(("image/jpeg", "image/png", "image/webp"), _BINARY)}}
 _HEALTH_AGE_S = 1.0
 
 
@@ -34,8 +34,8 @@ _HEALTH_AGE_S = 1.0
     response_class=Response,
 )
 async def infer(request: Request, here: Here) -> Response:
-    """The body is a JPEG, PNG or WebP file. Its size and number of pixels are limited (`max_picture_mb`, `max_megapixels` in `[server]`), and
-    looked at before it is decoded. The engine looks at it in turn with the cameras."""
+    """The body is a JPEG, PNG or WebP file. Its size and number of pixels are limited (`max_picture_mb`, `max_megapixels` in `[server]`),
+    and looked at before it is decoded. The engine looks at it in turn with the cameras."""
     if here.slots.locked():
         raise Refusal(503, f"{here.settings.max_inferences} pictures are being looked at: try again in a moment", (("retry-after", "1"),))
     async with here.slots:

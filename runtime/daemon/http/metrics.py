@@ -74,7 +74,9 @@ class _SiteCollector(Collector):
         yield _gauge("edgepose_people", "People in the newest result", [((camera,), count) for camera, count in dict(self._people).items()])
         execution = self._site.execution
         yield InfoMetricFamily("edgepose_engine", "What runs the network", {"backend": execution.backend, "device": execution.device})
-        yield _gauge("edgepose_ready", "1 where the engine runs and every required camera gives results", [((), not self._site.ready())], ())
+        yield _gauge(
+            "edgepose_ready", "1 where the engine runs and every required camera gives results", [((), not self._site.ready())], ()
+        )
         dropped = [((subscription.name,), subscription.dropped) for subscription in self._site.results.subscriptions]
         yield _counter("edgepose_subscription_dropped", "Results that a part of the daemon was too slow for", dropped, ("subscription",))
         yield from _machine_metrics()

@@ -44,7 +44,8 @@ class CameraModel(Answer):
 
 
 class PersonModel(Answer):
-    """`id` is null where people are not tracked. `keypoints`: [x, y, confidence] in picture pixels, in the skeleton's order, null where absent."""
+    """`id` is null where people are not tracked. `keypoints`: [x, y, confidence] in picture pixels, in the skeleton's order, null where
+    absent."""
 
     id: int | None = Field(examples=[7])
     score: float = Field(examples=[0.81])

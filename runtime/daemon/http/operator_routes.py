@@ -32,7 +32,12 @@ admin_router = APIRouter(dependencies=[Depends(wanted("admin"))])
 open_router = APIRouter()
 _LARGEST_CONFIGURATION = 1_000_000
 _LARGEST_LOGIN = 4096
-_TOML = {"requestBody": {"required": True, "content": {"application/toml": {"schema": {"type": "string", "examples": ['bundle = "human-pose.pose"']}}}}}
+_TOML = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/toml": {"schema": {"type": "string", "examples": ['bundle = "human-pose.pose"']}}},
+    }
+}
 _LOGIN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"], "example": {"token": "epd_..."}}
 _LOGIN = {"requestBody": {"required": True, "content": {"application/json": {"schema": _LOGIN_SCHEMA}}}}
 
@@ -79,8 +84,8 @@ async def configuration(here: Here) -> Response:
     responses={409: {"model": ReloadModel, "description": "The old one was put back"}, 413: {"model": ErrorModel}},
 )
 async def put_configuration(request: Request, here: Here) -> Response:
-    """The body is TOML. It is validated first (422 says what is wrong), then applied, and written to the daemon's file once it holds; where the
-    new state does not become healthy the old one is put back: 409, with the reason."""
+    """The body is TOML. It is validated first (422 says what is wrong), then applied, and written to the daemon's file once it holds; where
+    the new state does not become healthy the old one is put back: 409, with the reason."""
     try:
         text = (await body_of(request, _LARGEST_CONFIGURATION)).decode("utf-8-sig")
         report = await asyncio.get_running_loop().run_in_executor(here.reloading, here.site.reload, text)
@@ -104,10 +109,12 @@ async def session(request: Request, here: Here) -> SessionModel:
     return SessionModel(role=visitor.role, name=visitor.name, login=not here.gate.is_open)
 
 
-@open_router.post("/api/login", summary="A cookie for a token", openapi_extra=_LOGIN, response_model=SessionModel, responses={413: {"model": ErrorModel}})
+@open_router.post(
+    "/api/login", summary="A cookie for a token", openapi_extra=_LOGIN, response_model=SessionModel, responses={413: {"model": ErrorModel}}
+)
 async def login(request: Request, here: Here) -> Response:
-    """For browsers, whose pictures and WebSockets cannot carry a header. The cookie is signed, holds for `session_minutes` after it was last used,
-    and scripts cannot read it."""
+    """For browsers, whose pictures and WebSockets cannot carry a header. The cookie is signed, holds for `session_minutes` after it was
+    last used, and scripts cannot read it."""
     if here.gate.is_open:
         raise Refusal(409, "this server knows no tokens: nothing to log in to")
     try:

@@ -10,7 +10,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-_TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 _FILES = ("style.css", "icon.svg", "main.js", "api.js", "stream.js", "cameras.js", "drawing.js", "panels.js", "login.js")
 Handler = Callable[[Request], Coroutine[None, None, Response]]
 

@@ -33,7 +33,8 @@ class LogTail(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """`asking` runs what asks the site, `inferring` what waits for the engine, `reloading` a reload: a slow one must not hold up the others."""
+    """`asking` runs what asks the site, `inferring` what waits for the engine, `reloading` a reload: a slow one must not hold up the
+    others."""
 
     site: Site
     settings: ServerSettings

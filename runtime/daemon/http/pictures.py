@@ -63,7 +63,8 @@ class Pictures:
             del self._last[key]
 
     def with_header(self, result: CameraResult, jpeg: bytes) -> bytes:
-        """Four bytes, big-endian, with the length of a JSON object; that object: camera, index, at and size as in the result's JSON; the JPEG."""
+        """Four bytes, big-endian, with the length of a JSON object; that object: camera, index, at and size as in the result's JSON; then
+        the JPEG."""
         header = {"camera": result.camera, "index": result.result.frame.index, "at": round(result.at_s, 4), "size": result.size_wh}
         said = orjson.dumps(header)
         return struct.pack(">I", len(said)) + said + jpeg
@@ -81,7 +82,9 @@ class Pictures:
 
     def _seen(self, result: CameraResult) -> None:
         """A result came: its picture is due, or waits in the place of the one before."""
-        wanted = {outlet.drawn for outlet in self._broadcast.outlets if "picture" in outlet.kinds and outlet.camera in (None, result.camera)}
+        wanted = {
+            outlet.drawn for outlet in self._broadcast.outlets if "picture" in outlet.kinds and outlet.camera in (None, result.camera)
+        }
         now = asyncio.get_running_loop().time()
         for drawn in wanted:
             key = _Key(result.camera, drawn, full_size=False)

@@ -1,14 +1,14 @@
 """uvicorn's protocols with what they lack: a limit of connections, and deadlines for whoever sends or takes too slowly.
 
-uvicorn's own time-outs begin once a request was answered: a client that sends a header every few seconds would hold its connection for ever,
-and so would one that never reads its answer.
+uvicorn's own time-outs begin once a request was answered: a client that sends a header every few seconds would hold its connection for
+ever, and so would one that never reads its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -17,7 +17,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from edgepose.runtime.daemon.http.connections import Client, Connections
 
 _TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 61\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 61\r\n"
+    b"Retry-After: 5\r\nConnection: close\r\n\r\n"
     b'{"error": "too many connections: try again in a few seconds"}'
 )
 _WRITE_BUFFER = 64 * 1024
@@ -115,17 +116,20 @@ class WatchedHttp(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """In the form of all errors."""
+        del msg
         body = b'{"error": "this is no HTTP request"}'
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(cast(bytes, self.conn.send(event)))
+                self.transport.write(self.conn.send(event))
         self.transport.close()
 
     @property
     def _arrived(self) -> bool:
         """Whether nothing is awaited of a request that began."""
-        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY) or (self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0])
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY) or (
+            self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        )
 
     def _expect(self) -> None:
         self._receiving_since = self.loop.time()

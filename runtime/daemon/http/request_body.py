@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from edgepose.runtime.daemon.http.gate import Refusal
 
-_LINGER_S = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
 
 
 async def body_of(request: Request, most: int) -> bytes:
-    """At most `most` bytes are held, whatever the header says or does not. Raises Refusal; ClientDisconnect where the client is gone."""
+    """At most `most` bytes are held, whatever the header says or does not. Raises Refusal; ClientDisconnect where the client is gone.
+
+    Of a body that is a little too large the rest is read and forgotten: a connection that is closed while the other side still sends
+    loses the answer on its way. Nothing is read of one that is far too large, or that waits to be asked for.
+    """
     said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > most:
-        await _refuse(request, most)
+    announced = int(said[:20]) if said.isdecimal() else 0
+    if announced > most and (announced > _LINGER_BYTES or request.headers.get("expect", "").lower() == "100-continue"):
+        raise _too_large(most)
     parts, size = list[bytes](), 0
     async for part in request.stream():
         size += len(part)
+        if size > _LINGER_BYTES + most:
+            break
         if size > most:
             parts.clear()
-            await _refuse(request, most)
-        parts.append(part)
+        else:
+            parts.append(part)
+    if size > most:
+        raise _too_large(most)
     return b"".join(parts)
 
 
-async def _refuse(request: Request, most: int) -> None:
-    """Reads and forgets for a moment: a connection that is closed while the other side still sends loses the answer on its way.
-
-    Nothing is read for a client that waits to be told to go on.
-    """
-    if request.headers.get("expect", "").lower() != "100-continue":
-        try:
-            await asyncio.wait_for(_forget(request), _LINGER_S)
-        except (asyncio.TimeoutError, ClientDisconnect):
-            pass
-    raise Refusal(413, f"a body of more than {most} bytes: wanted at most that", (("connection", "close"),))
-
-
-async def _forget(request: Request) -> None:
-    size = 0
-    while size < _LINGER_BYTES:
-        message = await request.receive()
-        size += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, f"a body of more than {most} bytes: wanted at most that", (("connection", "close"),))

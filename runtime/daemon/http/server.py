@@ -112,9 +112,13 @@ class HttpServer:
 
 
 def _listener(settings: ServerSettings) -> socket.socket:
-    """The kernel's buffers are kept small, so that a client that does not read is noticed before megabytes are in them. Raises ConfigError."""
+    """The kernel's buffers are kept small, so that a client that does not read is noticed before megabytes are in them.
+
+    Raises ConfigError."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"server.host: {settings.host}: {error.strerror or error}") from error
@@ -128,4 +132,3 @@ def _listener(settings: ServerSettings) -> socket.socket:
         listener.close()
         raise ConfigError(f"server: {settings.host} port {settings.port}: {error.strerror or error}") from error
     return listener
-

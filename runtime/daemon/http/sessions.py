@@ -24,7 +24,7 @@ class Sessions:
 
     def begin(self, holder: TokenSettings) -> str:
         """The cookie's value."""
-        said = f"{holder.name}.{int(self._clock() + self.seconds)}"
+        said = f"{holder.name}.{int(1000 * (self._clock() + self.seconds))}"
         return f"{said}.{self._signature(said, holder)}"
 
     def holder(self, cookie: str) -> tuple[TokenSettings, float] | None:
@@ -34,7 +34,7 @@ class Sessions:
         token = self._tokens.get(name)
         if token is None or not hmac.compare_digest(self._signature(said, token).encode(), signature.encode("utf-8", "surrogatepass")):
             return None
-        left = int(until) - self._clock()
+        left = int(until) / 1000 - self._clock()
         return (token, left) if left > 0 else None
 
     def _signature(self, said: str, holder: TokenSettings) -> str:

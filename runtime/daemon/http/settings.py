@@ -36,7 +36,9 @@ class ServerSettings(Record):
     max_clients_per_address: int = Field(
         default=256, ge=1, le=10_000, description="Connections of one address at a time; more are refused with 503"
     )
-    header_timeout_s: float = Field(default=5.0, gt=0, le=60, description="How long the headers of a request may take to arrive, in seconds")
+    header_timeout_s: float = Field(
+        default=5.0, gt=0, le=60, description="How long the headers of a request may take to arrive, in seconds"
+    )
     request_timeout_s: float = Field(
         default=20.0, gt=0, le=600, description="How long a request may take to arrive, and an answer of the engine to be made, in seconds"
     )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -15,7 +16,6 @@ from edgepose.runtime.daemon.http.broadcast import Broadcast, Item, Kind, Outlet
 from edgepose.runtime.daemon.http.gate import Refusal, Visitor, wanted
 from edgepose.runtime.daemon.http.models import PosesModel
 from edgepose.runtime.daemon.http.parts import CameraFilter, CameraName, Here, Parts
-from starlette.requests import Request
 
 router = APIRouter(dependencies=[Depends(wanted("read"))])
 _BOUNDARY = "edgepose-frame"
@@ -29,12 +29,14 @@ PicturesToo = Annotated[bool, Query(description="Pictures too, as binary message
 
 
 @router.websocket("/api/poses/stream")
-async def poses_by_websocket(socket: WebSocket, here: Here, camera: CameraFilter = None, events: Events = False, pictures: PicturesToo = False) -> None:
+async def poses_by_websocket(
+    socket: WebSocket, here: Here, camera: CameraFilter = None, events: Events = False, pictures: PicturesToo = False
+) -> None:
     """A text message a result, as /api/poses/latest has it. The client has nothing to say: who does is disconnected."""
     await here.check_camera(camera)
-    kinds: set[Kind] = {"poses"} | ({"event"} if events else set()) | ({"picture"} if pictures else set())
+    kinds = _kinds(events, pictures)
     await socket.accept()
-    async with _outlet(here.broadcast, "websocket", frozenset(kinds), camera) as outlet:
+    async with _outlet(here.broadcast, "websocket", kinds, camera) as outlet:
         listener = asyncio.create_task(_listen(socket, outlet))
         try:
             await _send_all(socket, outlet, here, camera)
@@ -74,8 +76,7 @@ async def _listen(socket: WebSocket, outlet: Outlet) -> None:
 async def poses_by_events(request: Request, here: Here, camera: CameraFilter = None, events: Events = False) -> StreamingResponse:
     """`event: poses` with a result as /api/poses/latest has it; with `events=1` also `event: event`. A WebSocket at the same address."""
     await here.check_camera(camera)
-    kinds: frozenset[Kind] = frozenset({"poses", "event"} if events else {"poses"})
-    lines = _event_lines(here, camera, kinds, _end(request.state.visitor))
+    lines = _event_lines(here, camera, _kinds(events, False), _end(request.state.visitor))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
@@ -122,8 +123,15 @@ def _part(item: Item) -> bytes:
     return b"".join((head, jpeg, f"\r\n--{_BOUNDARY}\r\n".encode()))
 
 
+def _kinds(events: bool, pictures: bool) -> frozenset[Kind]:
+    asked: dict[Kind, bool] = {"poses": True, "event": events, "picture": pictures}
+    return frozenset(kind for kind, wanted in asked.items() if wanted)
+
+
 @asynccontextmanager
-async def _outlet(broadcast: Broadcast, name: str, kinds: frozenset[Kind], camera: str | None, drawn: bool = False) -> AsyncIterator[Outlet]:
+async def _outlet(
+    broadcast: Broadcast, name: str, kinds: frozenset[Kind], camera: str | None, drawn: bool = False
+) -> AsyncIterator[Outlet]:
     outlet = broadcast.open(name, kinds, camera, drawn)
     try:
         yield outlet

@@ -62,7 +62,7 @@ def size_wh(data: bytes) -> tuple[int, int]:
 def _png_size(data: bytes) -> tuple[int, int]:
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     if kind != b"IHDR":
-        raise PictureRefused("a PNG file without its header")
+        raise PictureRefused("a PNG picture without its header")
     return width, height
 
 
@@ -81,12 +81,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Every scan of a progressive file goes over all of its pixels, so their number is limited; 10 are usual."""
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:
-        raise PictureRefused(f"a JPEG file of {scans} scans: wanted at most {_MOST_SCANS}", too_large=True)
+        raise PictureRefused(f"a JPEG picture of {scans} scans: wanted at most {_MOST_SCANS}", too_large=True)
     for marker, at in _jpeg_segments(data):
         if marker in _FRAME_HEADERS:
             height, width = struct.unpack_from(">HH", data, at + 3)
             return width, height
-    raise PictureRefused("a JPEG file without a frame header")
+    raise PictureRefused("a JPEG picture without a frame header")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -115,4 +115,4 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
-    raise PictureRefused("a WebP file without its picture")
+    raise PictureRefused("a WebP picture without its size")

@@ -83,5 +83,7 @@ def watched_server(settings: ServerSettings, parts: Parts) -> WatchedServer:
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"server.tls_certificate: {settings.tls_certificate}, tls_key: {settings.tls_key}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"server.tls_certificate: {settings.tls_certificate}, tls_key: {settings.tls_key}: {error.strerror or error}"
+        ) from error
     return WatchedServer(config, parts)

@@ -156,15 +156,6 @@ def test_metrics_are_what_prometheus_reads(here: Served) -> None:
     assert samples["edgepose_service", ("number", "clients"), ("service", "http")] >= 1
 
 
-def test_the_dashboard_asks_only_for_metrics_that_there_are(here: Served) -> None:
-    from test_dashboard import asked_for
-
-    there = {name.removesuffix("_total") for name in re.findall(r"^# TYPE (\S+)", here.client.get("/metrics").text, re.M)}
-    optional = {"edgepose_temperature_celsius", "edgepose_power_watts", "edgepose_clock_hertz"}
-    assert asked_for() - optional <= there
-    assert len(asked_for()) > 10
-
-
 def test_status_and_skeleton_describe_what_runs(here: Served) -> None:
     status = here.client.get("/api/status").json()
     assert status["engine"]["backend"] == "fake" and len(status["cameras"]) == 2
@@ -182,7 +173,7 @@ def test_events_are_kept_for_who_comes_later(site: SmallSite, here: Served) -> N
     assert here.client.get("/api/events?camera=camera-0").json() == []
 
 
-def test_a_configuration_is_put_and_refused_as_the_site_says(site: SmallSite, here: Served) -> None:
+def test_a_configuration_is_put_and_refused_as_the_site_says(here: Served) -> None:
     good = here.client.put("/api/config", content=b'bundle = "other.pose"')
     assert good.status_code == 200 and good.json() == {"applied": True, "reason": "", "changes": ["bundle: another"]}
     assert here.client.get("/api/config").json() == {"toml": 'bundle = "other.pose"'}
@@ -208,7 +199,13 @@ def test_every_answer_carries_the_security_headers(here: Served) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../../etc/passwd", "/page/../../../etc/passwd", "/page/%2e%2e/%2e%2e/settings.py", "/page//etc/passwd", "/api/snapshot/..%2f..%2fetc%2fpasswd.jpg"]
+    [
+        "/../../etc/passwd",
+        "/page/../../../etc/passwd",
+        "/page/%2e%2e/%2e%2e/settings.py",
+        "/page//etc/passwd",
+        "/api/snapshot/..%2f..%2fetc%2fpasswd.jpg",
+    ]
     + ["/api/snapshot/../../x.jpg", "/api/stream/%2e%2e%2f.mjpg", "/page/main.js%00.css", "/page/%5c..%5cserver.py"],
 )
 def test_no_path_leads_to_a_file(here: Served, path: str) -> None:

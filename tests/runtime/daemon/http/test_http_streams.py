@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from http_served import Served, eventually, received, served
 from small_site import SmallSite, stamped
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from edgepose.runtime.daemon.event import Event
@@ -135,17 +135,14 @@ def test_who_speaks_on_a_stream_is_disconnected(here: Served) -> None:
 
 
 def test_a_message_without_end_is_not_kept(here: Served) -> None:
-    with connect(here.websocket(POSES)) as socket:
-        with pytest.raises(ConnectionClosed) as closed:
-            socket.send(b"x" * 100_000)
-            messages(socket, 1000)
+    with connect(here.websocket(POSES)) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.send(b"x" * 100_000)
+        messages(socket, 1000)
     assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
 
 
 @pytest.mark.parametrize("query", ["camera=camera-9", "events=maybe", "camera=" + "x" * 100])
 def test_a_websocket_that_asks_for_what_is_not_there_does_not_begin(here: Served, query: str) -> None:
-    from websockets.exceptions import InvalidStatus
-
     with pytest.raises(InvalidStatus) as refused:
         connect(here.websocket(f"{POSES}?{query}"))
     assert refused.value.response.status_code in (404, 422)

@@ -19,7 +19,12 @@ def test_a_jetson_tells_its_temperatures_clocks_and_power(tmp_path: Path) -> Non
     files |= {"sys/class/thermal/thermal_zone1/temp": "51250", "sys/class/thermal/thermal_zone1/type": "gpu-thermal"}
     files |= {"sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1510400"}
     monitor = "sys/class/hwmon/hwmon2"
-    files |= {f"{monitor}/name": "ina3221", f"{monitor}/in1_label": "VDD_IN", f"{monitor}/in1_input": "5000", f"{monitor}/curr1_input": "1600"}
+    files |= {
+        f"{monitor}/name": "ina3221",
+        f"{monitor}/in1_label": "VDD_IN",
+        f"{monitor}/in1_input": "5000",
+        f"{monitor}/curr1_input": "1600",
+    }
     files |= {"sys/class/hwmon/hwmon3/name": "power_meter", "sys/class/hwmon/hwmon3/power1_input": "12500000"}
     write(tmp_path, files)
     state = machine_state(tmp_path)
