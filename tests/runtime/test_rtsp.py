@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from rtsp_camera import RtspCamera
 
 from edgepose.engines.fake import FakeEngine, block_means
 from edgepose.runtime.camera import live_source
@@ -22,45 +21,15 @@ from edgepose.runtime.intake import Policy
 from edgepose.runtime.live import LiveSource
 from edgepose.runtime.pipeline import Pipeline
 
-SERVER = Path(__file__).resolve().parent.parent / "rtsp_server.py"
 PATIENCE_S = 60.0
 logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.needs("rtsp-server")
 
 
-class Camera:
-    """A server process; `port` stays the same over restarts."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"rtsp://127.0.0.1:{self.port}/live"
-
-    def start(self, size: str = "160x96", breaking: float = 0) -> None:
-        arguments = [str(self.port), size, *([str(breaking)] if breaking else [])]
-        self._process = subprocess.Popen(["/usr/bin/python3", str(SERVER), *arguments], stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        self.port = int(self._process.stdout.readline().split()[1])
-
-    def send(self, what: signal.Signals) -> None:
-        assert self._process
-        self._process.send_signal(what)
-
-    def kill(self) -> None:
-        if self._process:
-            self.send(signal.SIGKILL)
-            self._process.wait()
-            assert self._process.stdout
-            self._process.stdout.close()
-
-
 @contextmanager
-def watched(tiny_model: Any, patience_s: float = 5.0) -> Iterator[tuple[Camera, LiveSource, Iterator[Result]]]:
-    camera = Camera()
+def watched(tiny_model: Any, patience_s: float = 5.0) -> Iterator[tuple[RtspCamera, LiveSource, Iterator[Result]]]:
+    camera = RtspCamera()
     camera.start()
     link = live_source(camera.url).link
     assert isinstance(link, FfmpegLink)

@@ -1,0 +1,5 @@
+"""`python -m edgepose.runtime.daemon`."""
+
+from edgepose.runtime.daemon.cli import main
+
+main()

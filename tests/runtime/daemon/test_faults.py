@@ -1,0 +1,325 @@
+"""What goes wrong with a daemon in the field, done to a real one in a process of its own, with real servers around it.
+
+With EDGEPOSE_FAULTS=FILE what was seen (seconds until healthy, frames and results lost) is added to that file, a JSON object a line:
+docs/daemon.md's table comes from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_process import DaemonProcess, free_port, until
+from rtsp_camera import RtspCamera
+
+PATTERN = '[[cameras]]\nname = "hall"\nsource = "test:pattern?width=320&height=180&fps=20"\n'
+DOOR = '[[cameras]]\nname = "door"\nsource = "test:pattern?width=320&height=180&fps=20&seed=1"\n'
+BOX = 2_000_000
+"""Bytes of the disk that is filled."""
+
+Bundles = dict[str, Path]
+
+
+def tell(fault: str, **figures: object) -> None:
+    if place := os.environ.get("EDGEPOSE_FAULTS"):
+        with Path(place).open("a") as file:
+            file.write(json.dumps({"fault": fault, **figures}) + "\n")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, painted_bundles: Bundles) -> Iterator[Callable[..., DaemonProcess]]:
+    """Makes daemons, which are killed at the end."""
+    made: list[DaemonProcess] = []
+
+    def make(body: str, bundle: Path | None = None, **options: Any) -> DaemonProcess:
+        made.append(DaemonProcess(tmp_path, bundle or painted_bundles["ov-fp32"], body, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+@pytest.fixture
+def rtsp() -> Iterator[RtspCamera]:
+    camera = RtspCamera()
+    camera.start()
+    yield camera
+    camera.kill()
+
+
+def watching(camera: RtspCamera) -> str:
+    return f'[[cameras]]\nname = "gate"\nsource = "{camera.url}"\n'
+
+
+def lines_of(folder: Path, pattern: str = "*.jsonl") -> list[dict[str, Any]]:
+    """Of all completed segments, each of which must be whole."""
+    return [json.loads(line) for path in sorted(folder.rglob(pattern)) if not path.name.startswith(".") for line in path.open()]
+
+
+@pytest.mark.needs("rtsp-server")
+def test_a_camera_that_is_killed_and_comes_back_disturbs_no_other(daemon: Callable[..., DaemonProcess], rtsp: RtspCamera) -> None:
+    with daemon(PATTERN + watching(rtsp)) as ours:
+        rtsp.kill()
+        lost_s = until(lambda: ours.camera("gate")["condition"] == "lost", "the loss is noticed")
+        assert "gate: lost" in ours.refused("/readyz", "GET", b"")[1]["error"]
+        ours.moves("hall")
+        rtsp.start("320x240")
+        back_s = until(lambda: ours.is_ready(), "the camera is back")
+        gate = ours.camera("gate")
+        assert gate["size_wh"] == [320, 240] and gate["reconnections"] >= 1
+        assert ours.camera("hall")["reconnections"] == 0
+    tell("camera killed and back", noticed_s=lost_s, healthy_s=back_s)
+
+
+@pytest.mark.needs("rtsp-server")
+def test_a_camera_that_hangs_is_opened_anew(daemon: Callable[..., DaemonProcess], rtsp: RtspCamera) -> None:
+    with daemon(PATTERN + watching(rtsp)) as ours:
+        rtsp.send(signal.SIGSTOP)
+        lost_s = until(lambda: ours.camera("gate")["reconnections"] >= 1, "the connection is given up")
+        ours.moves("hall")
+        rtsp.send(signal.SIGCONT)
+        back_s = until(lambda: ours.is_ready(), "the camera is back")
+    tell("RTSP server frozen", noticed_s=lost_s, healthy_s=back_s)
+
+
+def test_a_camera_that_is_not_there_at_first_is_waited_for(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    ours = daemon(PATTERN + f'[[cameras]]\nname = "late"\nsource = "{tmp_path / "late.png"}"\nrequired = false\n')
+    ours.start()
+    assert ours.camera("late")["condition"] == "connecting" and "no such file" in ours.camera("late")["reason"]
+    import cv2
+    import painted_people
+
+    cv2.imwrite(str(tmp_path / "late.png"), painted_people.painted_pictures(1)[0])
+    until(lambda: ours.camera("late")["condition"] == "live", "the file is found")
+
+
+def test_a_kill_tears_no_segment_and_costs_the_open_one_at_most(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    recording = '[recording]\nfolder = "rec"\nsegment_s = 2\n'
+    ours = daemon(PATTERN + recording)
+    ours.start()
+    until(lambda: len([p for p in (tmp_path / "rec").rglob("*.jsonl") if not p.name.startswith(".")]) >= 1, "a segment is complete")
+    given = ours.results("hall")
+    ours.kill()
+    again_s = ours.start()
+    ours.terminate()
+    indices = [line["index"] for line in lines_of(tmp_path / "rec")]
+    first_run = indices[: indices.index(0, 1)]
+    assert first_run == sorted(set(first_run)), "no line twice, none torn"
+    lost = max(0, given - len(first_run))
+    assert lost <= 2 * 20 + 5, "at most the open segment"
+    tell("SIGKILL and restart", healthy_s=again_s, results_given=given, results_lost=lost)
+
+
+def test_an_end_under_load_is_quick_and_leaves_complete_files(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    ours = daemon(PATTERN + DOOR + '[recording]\nfolder = "rec"\n')
+    ours.start()
+    ours.moves("door")
+    took_s = ours.terminate()
+    assert took_s < 5
+    hidden = [path for path in (tmp_path / "rec").rglob(".*")]
+    indices = {name: [line["index"] for line in lines_of(tmp_path / "rec" / name)] for name in ("hall", "door")}
+    assert not hidden and all(found and found == sorted(set(found)) for found in indices.values())
+    tell("SIGTERM under load", ended_s=took_s, torn_files=len(hidden))
+
+
+def test_a_reload_touches_what_changed_and_nothing_else(daemon: Callable[..., DaemonProcess]) -> None:
+    with daemon(PATTERN + DOOR) as ours:
+        before = ours.results("hall")
+        new = ours.configure(PATTERN + DOOR.replace("seed=1", "seed=2") + '[[cameras]]\nname = "roof"\nsource = "test:pattern?fps=10"\n')
+        began = time.monotonic()
+        report = ours.ask("/api/config", "PUT", new.encode())
+        took_s = time.monotonic() - began
+        assert report["applied"] and report["changes"] == ["camera door: opened anew", "camera roof: added"]
+        hall = ours.camera("hall")
+        assert hall["results"] > before and hall["captured"] - hall["dropped"] - hall["results"] <= 6, "every frame is accounted for"
+        assert ours.config.read_text() == new
+        assert [camera["name"] for camera in ours.ask("/api/cameras")] == ["hall", "door", "roof"]
+    tell("reload, good", healthy_s=took_s, results_lost=0)
+
+
+def test_a_reload_that_is_not_valid_changes_nothing(daemon: Callable[..., DaemonProcess]) -> None:
+    with daemon(PATTERN) as ours:
+        text = ours.config.read_text()
+        status, answer = ours.refused("/api/config", "PUT", (text + "[sever]\nport = 1\n").encode())
+        assert status == 422 and "unknown key 'sever' (did you mean 'server'?)" in answer["error"]
+        ours.config.write_text("this is no TOML")
+        ours.send(signal.SIGHUP)
+        until(lambda: "reload refused" in ours.log.read_text(), "SIGHUP is refused")
+        ours.moves("hall")
+        ours.config.write_text(text)
+
+
+def test_a_reload_that_does_not_become_healthy_is_rolled_back(daemon: Callable[..., DaemonProcess]) -> None:
+    with daemon(PATTERN + DOOR) as ours:
+        text = ours.config.read_text()
+        before = ours.results("hall")
+        broken = text.replace("test:pattern?width=320&height=180&fps=20&seed=1", "rtsp://127.0.0.1:9/nobody")
+        began = time.monotonic()
+        status, answer = ours.refused("/api/config", "PUT", broken.encode())
+        took_s = time.monotonic() - began
+        assert status == 409 and "camera door" in json.dumps(answer)
+        assert ours.config.read_text() == text and ours.camera("hall")["results"] > before
+        healthy_s = until(ours.is_ready, "as before")
+    tell("reload, bad: a camera that is not there", refused_after_s=took_s, healthy_s=healthy_s, results_lost=0)
+
+
+def test_a_reload_goes_through_while_a_camera_is_down(daemon: Callable[..., DaemonProcess], painted_pictures: list[Path]) -> None:
+    shown = painted_pictures[0].parent / "shown.png"
+    shutil.copy(painted_pictures[0], shown)
+    dead = f'[[cameras]]\nname = "dead"\nsource = "{shown}"\n'
+    with daemon(PATTERN + dead) as ours:
+        shown.unlink()
+        until(lambda: ours.camera("dead")["condition"] == "lost", "the camera is down")
+        new = ours.configure(PATTERN + dead + DOOR)
+        report = ours.ask("/api/config", "PUT", new.encode())
+        assert report["applied"] and report["changes"] == ["camera door: added"]
+
+
+def test_a_torn_bundle_is_refused_and_the_engine_goes_on(
+    daemon: Callable[..., DaemonProcess], painted_bundles: Bundles, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "net.pose"
+    shutil.copytree(painted_bundles["ov-fp32"], bundle)
+    with daemon(PATTERN, bundle) as ours:
+        weights = next(bundle.glob("*.bin"))
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[: len(whole) // 2])
+        before = ours.results("hall")
+        status, answer = ours.refused("/api/config", "PUT", ours.config.read_text().encode())
+        assert status == 409 and "net.pose" in json.dumps(answer)
+        assert ours.results("hall") >= before
+        ours.moves("hall")
+        weights.write_bytes(whole)
+        report = ours.ask("/api/config", "PUT", ours.config.read_text().encode())
+        assert report["applied"] and "engine: opened anew" in report["changes"][0]
+        ours.moves("hall")
+    tell("bundle torn during reload", results_lost=0)
+
+
+FAILING = """
+import sys, threading
+from edgepose.engines import openvino_
+from edgepose.engines.errors import InferenceFailed
+from edgepose.runtime.daemon.cli import main
+waited, real = [0], openvino_.OpenVinoSlot.wait
+
+def wait(self):
+    waited[0] += 1
+    if waited[0] == 60:
+        real(self)
+        raise InferenceFailed("injected: the device was lost")
+    return real(self)
+
+openvino_.OpenVinoSlot.wait = wait
+main()
+"""
+
+
+def test_an_engine_that_fails_is_opened_anew(daemon: Callable[..., DaemonProcess]) -> None:
+    ours = daemon(PATTERN, program=FAILING)
+    ours.start()
+    until(lambda: ours.service("engine")["failures"] == 1, "the failure")
+    healthy_s = ours.moves("hall")
+    assert "injected: the device was lost" in ours.log.read_text()
+    hall = ours.camera("hall")
+    assert hall["reconnections"] == 0
+    tell("engine error injected", healthy_s=healthy_s, frames_lost=hall["captured"] - hall["dropped"] - hall["results"])
+
+
+def test_a_hook_that_throws_or_never_returns_does_no_harm(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    hook = tmp_path / "hook.py"
+    hook.write_text("def on_poses(camera, poses):\n    raise ZeroDivisionError('mine')\n")
+    with daemon(PATTERN + f'[hook]\nfile = "{hook}"\ntimeout_s = 0.5\n') as ours:
+        until(lambda: ours.service("hook")["exceptions"] > 2, "the hook throws")
+        assert "ZeroDivisionError" in ours.log.read_text()
+        hook.write_text("def on_poses(camera, poses):\n    while True: pass\n")
+        assert ours.ask("/api/config", "PUT", ours.config.read_text().encode())["applied"]
+        until(lambda: ours.service("hook")["timeouts"] >= 1, "the hook is ended")
+        fps = ours.camera("hall")["fps"]
+        ours.moves("hall")
+    tell("hook that throws, hook that never returns", camera_fps=fps, results_lost=0)
+
+
+def test_two_hundred_clients_a_quarter_of_which_never_read(daemon: Callable[..., DaemonProcess]) -> None:
+    from websockets.sync.client import connect
+
+    with daemon(PATTERN) as ours:
+        url = f"ws://127.0.0.1:{ours.port}/api/poses/stream"
+        clients = [connect(url, open_timeout=30, max_queue=1 if index < 50 else None) for index in range(200)]
+        before_mib = ours.usage()[0]
+        fps = []
+        began = time.monotonic()
+        while time.monotonic() - began < 6:
+            for client in clients[50:]:
+                client.recv(timeout=10)
+            fps.append(ours.camera("hall")["fps"])
+        after_mib = ours.usage()[0]
+        for client in clients:
+            client.close_socket() if hasattr(client, "close_socket") else client.socket.close()
+        assert fps[-1] > 10
+        assert after_mib - before_mib < 40
+        ours.moves("hall")
+    tell("200 WebSocket clients, 50 never read", camera_fps=fps[-1], memory_growth_mib=round(after_mib - before_mib, 1))
+
+
+@pytest.mark.needs("mosquitto")
+def test_a_broker_that_goes_away_loses_no_event(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "mosquitto.conf"
+    hook = tmp_path / "hook.py"
+    hook.write_text("def on_poses(camera, poses):\n    return [{'kind': 'tick'}]\n")
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+
+    def broker() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    away_s = float(os.environ.get("EDGEPOSE_BROKER_AWAY_S", "3"))
+    process = broker()
+    try:
+        with daemon(PATTERN + f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nbuffer = 10000\n[hook]\nfile = "{hook}"\n') as ours:
+            until(lambda: ours.service("mqtt")["connected"], "connected")
+            until(lambda: ours.service("mqtt")["delivered"] > 5, "events arrive")
+            process.kill()
+            process.wait()
+            until(lambda: not ours.service("mqtt")["connected"], "the loss is noticed")
+            began = time.monotonic()
+            while time.monotonic() - began < away_s:
+                ours.moves("hall")
+            process = broker()
+            back_s = until(lambda: ours.service("mqtt")["connected"], "connected again", 90)
+            published = ours.service("hook")["published"]
+            until(lambda: ours.service("mqtt")["delivered"] >= published, "all events of that time are delivered")
+            assert ours.service("mqtt")["dropped"] == 0
+        tell("MQTT broker down and back", away_s=away_s, healthy_s=back_s, events_lost=0)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.needs("tmpfs")
+def test_a_full_disk_pauses_the_recording_and_nothing_else(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={BOX}", "tmpfs", str(disk)], check=True)
+    try:
+        with daemon(PATTERN + f'[recording]\nfolder = "{disk}/rec"\nsegment_s = 2\n') as ours:
+            (disk / "ballast").write_bytes(b"x" * (BOX - 40_000 - sum(p.stat().st_size for p in disk.rglob("*") if p.is_file())))
+            until(lambda: not ours.service("recording")["recording"], "the full disk is noticed")
+            ours.moves("hall")
+            (disk / "ballast").unlink()
+            back_s = until(lambda: ours.service("recording")["recording"], "the recording goes on")
+            lost = ours.service("recording")["lost"]
+            ours.terminate()
+        lines_of(disk / "rec")
+        tell("disk full", healthy_s=back_s, results_not_recorded=lost)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
