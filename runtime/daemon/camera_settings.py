@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from edgepose.engines.record import Record, did_you_mean
-from edgepose.runtime.daemon.events.settings import EventSettings, ZoneSettings
+from edgepose.runtime.daemon.events.settings import EventSettings, PresenceSettings, ZoneSettings
 from edgepose.runtime.daemon.secret import secret_from
 from edgepose.runtime.sources import is_uri
 
@@ -65,6 +65,8 @@ class CameraSettings(Record):
         zones = [zone.name for zone in self.zones]
         yield from (f"two zones named {name!r}: wanted names that differ" for name in sorted({n for n in zones if zones.count(n) > 1}))
         for event in self.events:
+            if not isinstance(event, PresenceSettings) and not (self.track or self.smooth):
+                yield f"event {event.kind!r} wants track = true: it follows people from frame to frame"
             for name in event.zones:
                 if name not in zones:
                     here = f"its zones are {', '.join(zones)}" if zones else "it has no [[cameras.zones]]"

@@ -189,7 +189,7 @@ def _contradictions(settings: DaemonSettings) -> Iterator[str]:
     for camera in settings.cameras:
         yield from (f"camera {camera.name}: {problem}" for problem in camera.contradictions())
     yield from _twice("auth.tokens", [token.name for token in settings.auth.tokens])
-    server, mqtt = settings.server, settings.mqtt
+    server = settings.server
     if not is_loopback(server.host) and not settings.auth.tokens:
         yield (
             f"server.host: {server.host} is reached from other machines, and without a token by anybody: "
@@ -198,10 +198,6 @@ def _contradictions(settings: DaemonSettings) -> Iterator[str]:
     if (server.tls_certificate is None) != (server.tls_key is None):
         there, missing = ("tls_certificate", "tls_key") if server.tls_key is None else ("tls_key", "tls_certificate")
         yield f"server.{there}: wants server.{missing} too"
-    if mqtt and mqtt.password_file and mqtt.password_env:
-        yield "mqtt: password_file and password_env: wanted one of them"
-    if mqtt and (mqtt.password_file or mqtt.password_env) and not mqtt.username:
-        yield "mqtt: a password wants a username"
 
 
 def _twice(where: str, names: list[str]) -> Iterator[str]:

@@ -86,6 +86,7 @@ def test_a_mistake_is_named_with_file_key_and_remedy_in_one_line(text: str, told
     [
         (CAMERA + CAMERA.replace("door", "Door"), "cameras: 2 are named 'door'"),
         (CAMERA + ZONE + FALL + 'zones = ["stair"]\n', "event 'fall' names zone 'stair' (did you mean 'stairs'?): its zones are stairs"),
+        (CAMERA + "track = false\n" + FALL, "camera door: event 'fall' wants track = true"),
         (CAMERA + FALL + 'zones = ["stairs"]\n', "it has no [[cameras.zones]]"),
         (CAMERA + ZONE + ZONE, "camera door: two zones named 'stairs'"),
         ('[server]\nhost = "0.0.0.0"\n', "server.host: 0.0.0.0 is reached from other machines"),
@@ -94,7 +95,7 @@ def test_a_mistake_is_named_with_file_key_and_remedy_in_one_line(text: str, told
         ('[server]\ntls_key = "k"\n', "server.tls_key: wants server.tls_certificate too"),
         ('[server]\ntls_certificate = "c"\n', "server.tls_certificate: wants server.tls_key too"),
         (TOKEN + TOKEN, "auth.tokens: 2 are named 'kitchen'"),
-        ('[mqtt]\nhost = "b"\npassword_env = "P"\n', "mqtt: a password wants a username"),
+        ('[mqtt]\nhost = "b"\npassword_env = "P"\n', "mqtt: a password without a username: add username"),
         (CAMERA + 'password_env = "P"\n', "a password wants a source that names the user and no password"),
     ],
 )
