@@ -73,9 +73,14 @@ def import_openvino() -> Any:
 
 
 def read_model(path: Path) -> ov.Model:
-    """Reads an IR or ONNX file. Raises EngineLoadError in one line."""
+    """Reads an IR or ONNX file. Raises EngineLoadError in one line.
+
+    The weights are copied: mapped into memory, as is OpenVINO's default, a file that somebody overwrites in place ends the process (SIGBUS).
+    """
+    core = import_openvino().Core()
+    core.set_property({"ENABLE_MMAP": False})
     try:
-        return cast("ov.Model", import_openvino().Core().read_model(path))
+        return cast("ov.Model", core.read_model(path))
     except RuntimeError as error:
         raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_reason(error)}): export it again") from error
 
