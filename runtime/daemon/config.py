@@ -6,7 +6,6 @@ for `device`), that before the file, and that before the default.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from edgepose.engines.record import Record, did_you_mean, models_in
 from edgepose.runtime.daemon.auth import AuthSettings
 from edgepose.runtime.daemon.camera_settings import CameraSettings
 from edgepose.runtime.daemon.hook_settings import HookSettings
+from edgepose.runtime.daemon.http.loopback import is_loopback
 from edgepose.runtime.daemon.http.settings import ServerSettings
 from edgepose.runtime.daemon.log_settings import LogSettings
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
@@ -115,14 +115,6 @@ def without_secrets(settings: DaemonSettings) -> dict[str, object]:
     for camera in value["cameras"]:
         camera["source"] = without_password(camera["source"])
     return value
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def variables() -> dict[str, str]:

@@ -107,9 +107,10 @@ def _of_server(server: ServerSettings, tokens: int) -> Iterator[Finding]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
         yield Finding("ok", f"server: {scheme}://{host}:{server.port}, free; {who}")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for names that no resolver takes
         taken = f"port {server.port} is taken; by the daemon itself where it runs already"
-        yield Finding("wrong", f"server: {server.host}: {taken if error.errno == errno.EADDRINUSE else error.strerror}")
+        reason = taken if isinstance(error, OSError) and error.errno == errno.EADDRINUSE else getattr(error, "strerror", None) or error
+        yield Finding("wrong", f"server: {server.host}: {reason}")
     if server.tls_certificate and server.tls_key:
         yield _of_tls(server.tls_certificate, server.tls_key)
 

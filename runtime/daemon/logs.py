@@ -33,6 +33,11 @@ class LogTail(logging.Handler):
         self._lines, self._guard = deque[str](maxlen=length), Lock()
         self.setFormatter(formatter)
 
+    def resize(self, length: int) -> None:
+        """Keeps the last lines."""
+        with self._guard:
+            self._lines = deque(self._lines, maxlen=length)
+
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         with self._guard:
@@ -75,16 +80,20 @@ class JsonLines(logging.Formatter):
         return f"<{_priority(record)}>{text}" if self._prioritised else text
 
 
-def start_logging(settings: LogSettings, stream: TextIO | None = None, environment: Mapping[str, str] = os.environ) -> LogTail:
+def start_logging(
+    settings: LogSettings, stream: TextIO | None = None, environment: Mapping[str, str] = os.environ, tail: LogTail | None = None
+) -> LogTail:
     """Has everything that is logged go to `stream` (stderr) and into the tail, which is returned. Takes the place of what was set before.
 
-    Warnings of Python's go the same way. Lines have priorities where systemd's journal reads `stream`.
+    Warnings of Python's go the same way. Lines have priorities where systemd's journal reads `stream`. `tail` is one that goes on, at a
+    reload.
     """
     stream = stream or sys.stderr
     kind = JsonLines if settings.format == "json" else TextLines
     lines = logging.StreamHandler(stream)
     lines.setFormatter(kind(prioritised=read_by_journal(stream, environment)))
-    tail = LogTail(settings.tail, TextLines())
+    tail = tail or LogTail(settings.tail, TextLines())
+    tail.resize(settings.tail)
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)

@@ -44,10 +44,6 @@ class Notifier:
         """All is well. To be called while frames flow, and only then."""
         self._send("WATCHDOG=1")
 
-    def extend(self, seconds: float) -> None:
-        """Starting, or stopping, may take so long from now: an engine that is built for this device, say."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
-
     def watchdog_interval_s(self) -> float | None:
         """How often `watchdog` is to be called: half of the time after which systemd kills; None where it does not."""
         return None if self._watchdog_s is None else self._watchdog_s / 2

@@ -107,9 +107,10 @@ class Recorder:
         result = results.get(_TURN_S)
         if result is not None:
             self._keep(result, self._settings.format)
-        event = None
-        while (event := events.get(0)) is not None:
+        wait_s = _TURN_S if results.closed and result is None else 0.0  # the one that is closed waits no more
+        while (event := events.get(wait_s)) is not None:
             self._keep(event, "events.jsonl")
+            wait_s = 0.0
         last = over and result is None
         if self._shelf.is_open:
             self._turn_over(last)

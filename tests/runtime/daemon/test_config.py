@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgepose.engines.errors import ConfigError
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_file, settings_from_toml, variables, without_secrets
@@ -17,6 +19,7 @@ CAMERA = '[[cameras]]\nname = "door"\nsource = "test:pattern"\n'
 FALL = '[[cameras.events]]\nkind = "fall"\n'
 ZONE = '[[cameras.zones]]\nname = "stairs"\npolygon = [[0, 0], [1, 0], [1, 1]]\n'
 TOKEN = f'[[auth.tokens]]\nname = "kitchen"\nrole = "read"\nhash = "sha256:{"0" * 32}:{"1" * 64}"\n'
+EXAMPLE = Path(__file__).resolve().parents[3] / "deploy" / "pose.toml"
 NOTHING_SAID: dict[str, str] = {}
 
 
@@ -228,6 +231,40 @@ def test_a_check_says_who_could_read_a_secret(tmp_path: Path) -> None:
     told = said(settings(BUNDLE + text, tmp_path), "note")
     assert "others may read" in told and "camera b: its password is in the configuration" in told
     assert "hunter2" not in told
+
+
+def test_a_host_that_is_no_name_is_told() -> None:
+    assert "server: a..b: " in said(settings(BUNDLE + '[server]\nhost = "a..b"\n' + TOKEN), "wrong")
+
+
+def refusal(text: str, options: dict[str, object]) -> str:
+    """Nothing where it is taken."""
+    try:
+        settings_from_toml(text, "pose.toml", environment={}, options=options)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2), st.just({"a": [{}]})
+)
+
+
+@given(st.sampled_from(sorted(variables().values())), ODD)
+def test_whatever_a_key_holds_it_is_taken_or_refused_in_one_line(key: str, value: object) -> None:
+    """As a program that makes configurations might get it wrong."""
+    told = refusal(BUNDLE, {key: value})
+    assert not told or (told.startswith("pose.toml: ") and "\n" not in told)
+
+
+@given(st.data())
+def test_a_torn_file_is_taken_or_refused_in_one_line(data: st.DataObject) -> None:
+    text = EXAMPLE.read_text()
+    start = data.draw(st.integers(0, len(text)))
+    torn = text[:start] + data.draw(st.text(max_size=5)) + text[start + data.draw(st.integers(0, 30)) :]
+    told = refusal(torn, {})
+    assert not told or (told.startswith("pose.toml: ") and "\n" not in told)
 
 
 def free_port() -> int:

@@ -144,3 +144,13 @@ def test_starting_again_replaces_what_was_there_and_takes_pythons_warnings() -> 
         logging.captureWarnings(True)
         warnings.warn("old way", DeprecationWarning, stacklevel=1)
     assert "WARNING py.warnings: " in said(second)[-1] and "old way" in said(second)[-1]
+
+
+def test_a_reload_keeps_the_tail_that_the_page_reads() -> None:
+    tail = start_logging(LogSettings(tail=10), io.StringIO(), {})
+    for index in range(10):
+        logger.info("%d", index)
+    assert start_logging(LogSettings(tail=12, format="json"), io.StringIO(), {}, tail) is tail
+    for index in range(10, 15):
+        logger.info("%d", index)
+    assert [int(line.rpartition(" ")[2]) for line in tail.lines(100)] == list(range(3, 15))

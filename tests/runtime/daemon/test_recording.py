@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,8 +262,6 @@ def test_a_folder_that_is_no_folder_yet_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_cleared_away_under_the_recorder_is_made_again(tmp_path: Path) -> None:
-    import shutil
-
     with recording(tmp_path / "poses", segment_s=1) as made:
         made.publish("door")
         made.settled()
@@ -305,14 +306,23 @@ def test_who_is_slower_than_the_cameras_drops_and_counts(tmp_path: Path) -> None
 
 
 def test_stopping_writes_what_was_published_and_leaves_no_thread(tmp_path: Path) -> None:
-    import threading
-
     with recording(tmp_path, depth=5000) as made:
         made.publish(*["door", "yard"] * 1000)
     assert len(lines(tmp_path)) == 2000 and made.status()["written"] == 2000
     assert not [thread for thread in threading.enumerate() if thread.name == "edgepose recording"]
     assert not made.results.subscriptions and not made.events.subscriptions
     made.recorder.stop(1)
+
+
+def test_events_are_kept_after_the_results_have_ended_and_nobody_spins(tmp_path: Path) -> None:
+    with recording(tmp_path) as made:
+        made.results.close()
+        before = time.process_time()
+        made.event("door")
+        assert made.settled()["written"] == 1
+        threading.Event().wait(0.5)
+        assert time.process_time() - before < 0.4, "half a second of waiting costs nothing"
+    assert len(lines(tmp_path)) == 1
 
 
 KILLED = """
