@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -154,10 +154,10 @@ def _retry_after(wait_s: float) -> tuple[tuple[str, str], ...]:
 _CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
-def wanted(role: Role) -> Callable[[HTTPConnection], None]:
+def wanted(role: Role) -> Callable[[HTTPConnection], Awaitable[None]]:
     """A dependency of routes. Raises Refusal."""
 
-    def check(connection: HTTPConnection) -> None:
+    async def check(connection: HTTPConnection) -> None:
         visitor: Visitor = connection.state.visitor
         if visitor.role is None:
             raise Refusal(401, "wanted 'Authorization: Bearer TOKEN', or a login by POST /api/login", _CHALLENGE)

@@ -32,12 +32,8 @@ admin_router = APIRouter(dependencies=[Depends(wanted("admin"))])
 open_router = APIRouter()
 _LARGEST_CONFIGURATION = 1_000_000
 _LARGEST_LOGIN = 4096
-_TOML = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/toml": {"schema": {"type": "string", "examples": ['bundle = "human-pose.pose"']}}},
-    }
-}
+_TOML_TEXT = {"schema": {"type": "string", "examples": ['bundle = "human-pose.pose"']}}
+_TOML = {"requestBody": {"required": True, "content": {"application/toml": _TOML_TEXT, "text/plain": _TOML_TEXT}}}
 _LOGIN_SCHEMA = {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"], "example": {"token": "epd_..."}}
 _LOGIN = {"requestBody": {"required": True, "content": {"application/json": {"schema": _LOGIN_SCHEMA}}}}
 
@@ -110,7 +106,11 @@ async def session(request: Request, here: Here) -> SessionModel:
 
 
 @open_router.post(
-    "/api/login", summary="A cookie for a token", openapi_extra=_LOGIN, response_model=SessionModel, responses={413: {"model": ErrorModel}}
+    "/api/login",
+    summary="A cookie for a token",
+    openapi_extra=_LOGIN,
+    response_model=SessionModel,
+    responses={409: {"model": ErrorModel, "description": "No tokens are configured"}, 413: {"model": ErrorModel}},
 )
 async def login(request: Request, here: Here) -> Response:
     """For browsers, whose pictures and WebSockets cannot carry a header. The cookie is signed, holds for `session_minutes` after it was

@@ -80,7 +80,8 @@ class Parts:
         self.pictures.close()
 
 
-def parts_of(connection: HTTPConnection) -> Parts:
+async def parts_of(connection: HTTPConnection) -> Parts:
+    """A coroutine, because FastAPI calls functions in a thread."""
     found: Parts = connection.app.state.parts
     return found
 

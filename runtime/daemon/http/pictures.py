@@ -120,7 +120,7 @@ def _encoded(result: CameraResult, skeleton: Skeleton, key: _Key, settings: Serv
         size_wh = settings.picture_width, max(1, round(picture.shape[0] * scale))
         picture = np.ascontiguousarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
         poses = poses.moved(poses.keypoints[..., :2].astype(np.float64) * (size_wh[0] / result.size_wh[0], size_wh[1] / result.size_wh[1]))
-    if key.drawn:
+    if key.drawn and poses.keypoints.shape[1] == len(skeleton.keypoints):  # another network may just have been exchanged for this one
         picture = picture.copy() if scale == 1 else picture
         draw_poses_in_place(picture, poses, skeleton)
     return _jpeg(picture, settings.picture_quality)

@@ -12,8 +12,9 @@ const TITLES = { connecting: "Connecting", lost: "Lost", disabled: "Switched off
 export class Cameras {
   #cards = new Map();
 
-  constructor(room, template, announce) {
-    Object.assign(this, { room, template, announce, skeleton: null, pictures: true });
+  /** `misfit` is called where people have other keypoints than the skeleton. */
+  constructor(room, template, announce, misfit) {
+    Object.assign(this, { room, template, announce, misfit, skeleton: null, pictures: true });
     setInterval(() => this.#cards.forEach((card) => card.refresh()), REFRESH_MS);
     new ResizeObserver(() => this.#cards.forEach((card) => card.redraw())).observe(room);
   }
@@ -34,6 +35,11 @@ export class Cameras {
   }
 
   poses(result) {
+    const keypoints = result.people[0]?.keypoints.length;
+    if (this.skeleton && keypoints && keypoints !== this.skeleton.keypoints.length) {
+      this.skeleton = null; // nobody is drawn until the right one is there
+      this.misfit();
+    }
     this.#cards.get(result.camera)?.poses(result);
   }
 

@@ -11,14 +11,17 @@ const LOG_MS = 4000;
 const byId = (id) => document.getElementById(id);
 const announce = (text) => { byId("announcer").textContent = text; };
 
-const cameras = new Cameras(byId("cameras"), byId("camera-card"), announce);
+const cameras = new Cameras(byId("cameras"), byId("camera-card"), announce, refreshSkeleton);
 const events = new Events(byId("events"), byId("no-events"), announce);
 const login = new Login(byId("login"), begin);
 const stream = new Stream({
   poses: (result) => cameras.poses(result),
   picture: (header, blob) => cameras.picture(header, blob),
   event: (event) => events.add(event),
-  state: (state) => { connected = state === "open"; refreshSoon(); },
+  state: (state) => {
+    connected = state === "open";
+    refreshSoon();
+  },
 });
 let connected = false;
 let running = false;
@@ -32,7 +35,7 @@ async function begin() {
     admin = session.role === "admin";
     byId("logout").hidden = !session.login;
     byId("log-panel").hidden = !admin;
-    cameras.skeleton = await ask("/api/skeleton");
+    await refreshSkeleton();
     events.fill(await ask("/api/events?limit=50"));
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return stop();
@@ -84,6 +87,11 @@ async function refresh() {
     if (error instanceof Refused && error.status === 401) return stop();
     verdict("offline", error instanceof Refused ? error.message : "The server does not answer");
   }
+}
+
+/** Another network may have other keypoints. */
+async function refreshSkeleton() {
+  cameras.skeleton = await ask("/api/skeleton");
 }
 
 function refreshSoon() {
