@@ -24,6 +24,7 @@ class BenchCamera:
 
     name: str = "bench"
     track: bool = True
+    smooth: bool = False
     zones: tuple[ZoneSettings, ...] = ()
     events: tuple[EventSettings, ...] = (
         PresenceSettings(kind="presence"),

@@ -68,7 +68,12 @@ def _present(what: str) -> bool:
     }
     if what in probes:
         return probes[what]()
-    return importlib.util.find_spec(what) is not None or shutil.which(what) is not None
+    return importlib.util.find_spec(what) is not None or program(what) is not None
+
+
+def program(name: str) -> str | None:
+    """Where a program is; servers are not always on a user's PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 def _has_bf16() -> bool:

@@ -73,6 +73,7 @@ def _be_modest(memory_mb: "int | None") -> None:
 
 
 def _loaded(file: str, settings: Namespace, answers: TextIO) -> "Callable[[str, Namespace], Any] | None":
+    on_poses: Callable[[str, Namespace], Any] | None = None
     try:
         loader = SourceFileLoader("edgepose_hook", file)
         module = module_from_spec(ModuleSpec("edgepose_hook", loader, origin=file))

@@ -48,7 +48,7 @@ class MqttClient:
         self._outbox, self._board = Outbox(settings.buffer), Board()
         self._events = site.events.subscribe("mqtt", settings.buffer)
         self._results = site.results.subscribe("mqtt", _DEPTH)
-        self._stopping = Flag()
+        self._stopping, self._farewell_s = Flag(), _FAREWELL_S
         self._thread = Thread(target=self._run, name="edgepose mqtt", daemon=True)
         self._newest: dict[str, CameraResult] = {}
         self._due_s: dict[str, float] = {}
@@ -62,7 +62,9 @@ class MqttClient:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Sends what it can of the events within 2 s, says that we are offline, and returns after `timeout_s` at the latest."""
+        """Sends what it can of the events within 2 s or half of `timeout_s`, says that we are offline, and returns after `timeout_s` at the
+        latest."""
+        self._farewell_s = min(_FAREWELL_S, timeout_s / 2)
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -263,13 +265,13 @@ class MqttClient:
             self._discovered = set(messages)
 
     def _say_goodbye(self, connection: MqttConnection) -> None:
-        until = time.monotonic() + _FAREWELL_S
+        until = time.monotonic() + self._farewell_s
         self._gather()
         while not connection.lost and time.monotonic() < until and (len(self._outbox) or not connection.idle):
             self._send(connection)
             connection.turn(_TURN_S)
             self._settle(connection)
         connection.publish(Message(self._topics.availability, b"offline"), 1, retain=True)
-        while not connection.lost and time.monotonic() < until + 0.5 and not connection.idle:
+        while not connection.lost and time.monotonic() < until + self._farewell_s / 4 and not connection.idle:
             connection.turn(_TURN_S)
         connection.close()

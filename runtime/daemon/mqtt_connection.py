@@ -5,8 +5,8 @@ paho-mqtt's own queues are kept short by whoever sends (`busy`), because they kn
 
 from __future__ import annotations
 
-import os
 import select
+import socket
 import ssl
 import time
 from collections import deque
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgepose.engines.errors import BackendUnavailable, ConfigError
 from edgepose.runtime.daemon.mqtt_outbox import Message
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
+from edgepose.runtime.daemon.secret import secret_from
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0
 _UNCONFIRMED = 64
+_SEND_BUFFER = 65536
+"""Bytes in the system's hands: with its own idea of that, poses would be seconds old before a slow broker were noticed."""
 
 
 class MqttConnection:
@@ -34,7 +37,10 @@ class MqttConnection:
         self.confirmed: deque[int] = deque()
         self.received: deque[tuple[Message, bool]] = deque(maxlen=10_000)
         self._settings, self._opened_s, self._unconfirmed = settings, 0.0, dict[int, float]()
+        self._tls = _tls(settings) if settings.tls else None
         self._client = _client(settings, client_id)
+        if self._tls is not None:
+            self._client.tls_set_context(self._tls)
         self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -44,17 +50,24 @@ class MqttConnection:
     def open(self) -> None:
         """Takes up to 5 s for the connection, and as much for TLS. Raises OSError."""
         self._opened_s = time.monotonic()
-        self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+        try:
+            self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+        except OSError:
+            if self._tls is not None and self._tls.socket is not None:
+                self._tls.socket.close()
+            raise
+        opened: Any = self._client.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def turn(self, timeout_s: float) -> None:
         """Reads and writes what can be; waits for something to read for at most so long."""
-        socket: Any = self._client.socket()
-        if socket is None:
+        opened: Any = self._client.socket()
+        if opened is None:
             self.lost = self.lost or "the connection was closed"
             return
-        if not (hasattr(socket, "pending") and socket.pending()):
+        if not (hasattr(opened, "pending") and opened.pending()):
             poll = select.poll()  # not select: a daemon with many clients has high descriptors
-            poll.register(socket, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+            poll.register(opened, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
             ready = poll.poll(timeout_s * 1000)
         else:
             ready = [(0, select.POLLIN)]
@@ -93,8 +106,8 @@ class MqttConnection:
 
     def abandon(self) -> None:
         """Closes what is still open without a word: the broker publishes the will."""
-        if (socket := self._client.socket()) is not None:
-            socket.close()
+        if (opened := self._client.socket()) is not None:
+            opened.close()
 
     def _check_answers(self) -> None:
         """A broker that takes everything and answers nothing."""
@@ -124,20 +137,7 @@ class MqttConnection:
 
 def password_of(settings: MqttSettings) -> str | None:
     """Read anew for each connection, so that it can be changed. Raises ConfigError."""
-    if settings.password_env is not None:
-        if settings.password_env not in os.environ:
-            raise ConfigError(f"mqtt.password_env: there is no environment variable {settings.password_env}: set it to the password")
-        return os.environ[settings.password_env]
-    if settings.password_file is None:
-        return None
-    try:
-        lines = settings.password_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"mqtt.password_file: {settings.password_file}: {reason}") from error
-    if not lines or not lines[0]:
-        raise ConfigError(f"mqtt.password_file: {settings.password_file}: wanted the password in the first line, which is empty")
-    return lines[0]
+    return secret_from(settings.password_file, settings.password_env, "mqtt")
 
 
 def _client(settings: MqttSettings, client_id: str) -> Client:
@@ -151,13 +151,27 @@ def _client(settings: MqttSettings, client_id: str) -> Client:
     client.max_inflight_messages_set(1000)  # `busy` is the bound
     if settings.username is not None:
         client.username_pw_set(settings.username, password_of(settings))
-    if settings.tls:
-        client.tls_set_context(_tls(settings))
     return client
 
 
-def _tls(settings: MqttSettings) -> ssl.SSLContext:
+class _Tls(ssl.SSLContext):
+    """Closes what paho leaves open where a certificate is refused."""
+
+    def __init__(self, _protocol: int) -> None:
+        self.socket: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **settings: Any) -> ssl.SSLSocket:
+        self.socket = super().wrap_socket(*arguments, **settings)
+        return self.socket
+
+
+def _tls(settings: MqttSettings) -> _Tls:
+    context = _Tls(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificate and name
     try:
-        return ssl.create_default_context(cafile=settings.ca_file)
+        if settings.ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ca_file)
     except OSError as error:
         raise ConfigError(f"mqtt.ca_file: {settings.ca_file}: cannot be read as PEM certificates ({error.strerror or error})") from error
+    return context

@@ -122,4 +122,4 @@ class EventDetector:
 
 
 def _alike(one: WatchedCamera, other: WatchedCamera) -> bool:
-    return (one.zones, one.events, one.track) == (other.zones, other.events, other.track)
+    return (one.zones, one.events, one.track, one.smooth) == (other.zones, other.events, other.track, other.smooth)

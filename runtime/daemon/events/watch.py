@@ -27,6 +27,10 @@ class WatchedCamera(Protocol):
     @property
     def track(self) -> bool: ...
     @property
+    def smooth(self) -> bool:
+        """Which tracks, too."""
+
+    @property
     def zones(self) -> tuple[ZoneSettings, ...]: ...
     @property
     def events(self) -> tuple[EventSettings, ...]: ...
@@ -76,7 +80,7 @@ class CameraWatch:
 def _detector(camera: WatchedCamera, settings: EventSettings, zones: Zones, anatomy: Anatomy) -> Detector:
     if isinstance(settings, PresenceSettings):
         return Presence(camera.name, settings, zones)
-    if not camera.track:
+    if not (camera.track or camera.smooth):
         raise ConfigError(f"camera {camera.name!r}: event {settings.kind!r} goes by who is who: set track = true")
     if isinstance(settings, FallSettings):
         return Fall(camera.name, settings, zones, anatomy)
