@@ -63,7 +63,12 @@ def watching(camera: RtspCamera) -> str:
 
 def lines_of(folder: Path, pattern: str = "*.jsonl") -> list[dict[str, Any]]:
     """Of all completed segments, each of which must be whole."""
-    return [json.loads(line) for path in sorted(folder.rglob(pattern)) if not path.name.startswith(".") for line in path.read_text().splitlines()]
+    return [
+        json.loads(line)
+        for path in sorted(folder.rglob(pattern))
+        if not path.name.startswith(".")
+        for line in path.read_text().splitlines()
+    ]
 
 
 @pytest.mark.needs("rtsp-server")
@@ -74,7 +79,7 @@ def test_a_camera_that_is_killed_and_comes_back_disturbs_no_other(daemon: Callab
         assert "gate: lost" in ours.refused("/readyz", "GET", b"")[1]["error"]
         ours.moves("hall")
         rtsp.start("320x240")
-        back_s = until(lambda: ours.is_ready(), "the camera is back")
+        back_s = until(ours.is_ready, "the camera is back")
         gate = ours.camera("gate")
         assert gate["size_wh"] == [320, 240] and gate["reconnections"] >= 1
         assert ours.camera("hall")["reconnections"] == 0
@@ -88,7 +93,7 @@ def test_a_camera_that_hangs_is_opened_anew(daemon: Callable[..., DaemonProcess]
         lost_s = until(lambda: ours.camera("gate")["reconnections"] >= 1, "the connection is given up")
         ours.moves("hall")
         rtsp.send(signal.SIGCONT)
-        back_s = until(lambda: ours.is_ready(), "the camera is back")
+        back_s = until(ours.is_ready, "the camera is back")
     tell("RTSP server frozen", noticed_s=lost_s, healthy_s=back_s)
 
 
@@ -343,4 +348,3 @@ def test_a_clock_that_jumps_back_breaks_nothing(daemon: Callable[..., DaemonProc
     indices = sorted(line["index"] for line in lines_of(folder, "[0-9]*.jsonl"))
     assert indices == sorted(set(indices)), "nothing is written twice"
     tell("clock jumping three hours back", healthy_s=healthy_s, results_written=len(indices), frames_captured=indices[-1] + 1)
-
