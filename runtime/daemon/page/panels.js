@@ -52,7 +52,7 @@ export function showHealth(list, title, room, status) {
   const engine = status.engine;
   facts(list, [
     ["Engine", `${engine.backend} on ${engine.device}`],
-    ["Arithmetic", Object.entries(engine.precisions).map(([name, layers]) => `${name} ${layers}`).join(", ")],
+    ["Arithmetic", Object.entries(engine.precisions).map(([name, layers]) => `${layers} layers ${name}`).join(", ")],
     ["Cameras", `${status.cameras.filter((camera) => camera.condition === "live").length} of ${status.cameras.length} live`],
     ["Results", counts.format(status.cameras.reduce((sum, camera) => sum + camera.results, 0))],
     ["Reconnections", counts.format(status.cameras.reduce((sum, camera) => sum + camera.reconnections, 0))],
