@@ -15,6 +15,7 @@ from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.compare import comparisons
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
+from edgepose.benchmarks.events import EventCase, event_cases, event_report
 from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.live import live_report
 from edgepose.benchmarks.page import page
@@ -358,6 +359,40 @@ def tracking_command(
         times = (cost.tracking_us_p50, cost.tracking_us_p90, cost.smoothing_us_p50, cost.smoothing_us_p90)
         table.add_row(str(cost.persons), *(f"{us:.0f}" for us in times))
     console.messages().print(table)
+
+
+@app.command("events")
+def events_command(
+    repeats: Annotated[int, typer.Option(min=1, help="How often each act is played, each time by another body before another camera")] = 40,
+    fps: Annotated[str, typer.Option(help="Frames a second to try")] = "5,10,30",
+    seed: Annotated[int, typer.Option(help="Other seeds give other people")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where the results file goes")] = None,
+    json_: Json = False,
+) -> None:
+    """Falls and raised hands of synthetic people: how many are found, after how long, and what is said that did not happen."""
+    rates = _counts(fps)
+    with console.progress() as bar:
+        task = bar.add_task("plays", total=repeats * len(rates))
+        cases = [case for rate in rates for case in event_cases(rate, repeats, seed, lambda: bar.advance(task))]
+    text = json.dumps({"environment": environment(), "repeats": repeats, "seed": seed, **event_report(cases)}, indent=1)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    if json_:
+        typer.echo(text)
+        return
+    console.messages().print(_event_table(cases), highlight=False)
+
+
+def _event_table(cases: list[EventCase]) -> Table:
+    title = "Found, median seconds until it is said, and false alarms an hour of such acts"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("act", "fps", "n", "found", "delay", "falls/h", "hands/h"):
+        table.add_column(heading, justify="left" if heading == "act" else "right")
+    for c in cases:
+        found = "" if c.recall is None else f"{c.recall:.0%}"
+        delay = "" if c.median_delay_s is None else f"{c.median_delay_s:+.1f}"
+        table.add_row(c.act, f"{c.fps:g}", str(c.runs), found, delay, f"{c.hourly(c.false_falls):.1f}", f"{c.hourly(c.false_hands):.1f}")
+    return table
 
 
 def _pipeline_tables(r: PipelineReport) -> tuple[Table, Table, Table]:

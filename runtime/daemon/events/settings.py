@@ -42,7 +42,7 @@ class FallSettings(_Watched):
     after_s: float = Field(default=2.0, ge=0, le=3600, description="How long somebody must stay down, in seconds")
     until_s: float = Field(default=3.0, ge=0, le=3600, description="How long they must be upright again, or not be seen, in seconds")
     speed: float = Field(
-        default=0.45,
+        default=0.5,
         ge=0,
         le=5,
         description="Least speed of the trunk on the way down, in body heights a second; 0: who lies down slowly, too",
