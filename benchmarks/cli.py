@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
 from edgepose.benchmarks.compare import comparisons
+from edgepose.benchmarks.daemon import daemon_report
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.events import EventCase, event_cases, event_report
@@ -43,6 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout
 ParserOption = Annotated[
     list[str] | None, typer.Option("--parser", help="A parser setting KEY=VALUE, as often as wanted", metavar="KEY=VALUE")
 ]
+_BUSY_CAMERA = "test:pattern?width=640&height=360&fps=120"
 
 
 def main() -> None:
@@ -262,6 +264,35 @@ def live_command(
         sep="\n",
         highlight=False,
     )
+
+
+@app.command("daemon")
+def daemon_command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made by pose-export")],
+    source: Annotated[str, typer.Option(help="A live source with more frames than the engine can")] = _BUSY_CAMERA,
+    slots: Annotated[int, typer.Option(min=1, help="Inferences in flight")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each has its turn")] = 6,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn")] = 5.0,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """What pose-daemon costs over pose-run: the same camera, with a page open and without."""
+    with console.progress() as bar:
+        task = bar.add_task("rounds", total=rounds)
+        report = daemon_report(open_bundle(bundle), source, device, slots, rounds, seconds, lambda: bar.advance(task))
+    if json_:
+        typer.echo(json.dumps({"environment": environment(), "report": asdict(report)}, indent=1))
+        return
+    table = Table(title=str(report.execution), title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in ("", "results/s", "of pose-run", "CPU ms a result"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, turn, ratio in (
+        ("pose-run", report.run, 1.0),
+        ("pose-daemon", report.daemon, report.ratio),
+        ("pose-daemon, a page open", report.daemon_with_page, report.ratio_with_page),
+    ):
+        table.add_row(name, f"{turn.results_per_s:.1f}", f"{ratio:.3f}", f"{turn.cpu_ms:.2f}")
+    console.messages().print(table)
 
 
 @app.command("gpu")
