@@ -41,6 +41,28 @@ def write_complete(path: Path, data: bytes) -> None:
         hidden(path).write_bytes(data)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Another content under the same name, owner's rights included, which survives a loss of power whole, old or new. Raises SinkError."""
+    part = hidden(path)
+    with told(path):
+        try:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 @contextmanager
 def completed(path: Path) -> Iterator[None]:
     """Gives the hidden file its name at the end, drops it on an exception. Raises SinkError."""

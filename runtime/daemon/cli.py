@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Annotated
 
 import typer
@@ -122,7 +122,9 @@ def _watch(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
         asked.something.clear()
         if asked.reload.is_set():
             asked.reload.clear()
-            _reload(daemon, notifier)
+            Thread(
+                target=_reload, args=(daemon, notifier), name="edgepose reload", daemon=True
+            ).start()
         daemon.refresh()
         if heartbeat.beats():
             notifier.watchdog()

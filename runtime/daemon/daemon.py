@@ -20,12 +20,12 @@ from edgepose.engines.errors import ConfigError, EdgePoseError
 from edgepose.engines.profile import best_slots
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
-from edgepose.runtime.complete_file import write_complete
+from edgepose.runtime.complete_file import replace_file
 from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_toml, without_secrets
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.hub import Hub
-from edgepose.runtime.daemon.logs import LogTail
+from edgepose.runtime.daemon.logs import LogTail, start_logging
 from edgepose.runtime.daemon.services import Services, service_plans
 from edgepose.runtime.daemon.site import CameraState, ReloadReport
 from edgepose.runtime.daemon.station import Station, Works
@@ -64,9 +64,9 @@ class Daemon:
     def stop(self) -> None:
         """Within 5 s, files complete."""
         self._stopping.set()
-        self._server.stop()
-        self._station.stop(2.0)
-        self._services.stop(1.0)
+        self._server.stop(0.7)
+        self._station.stop(1.5)
+        self._services.stop(1.5)
         self.events.close()
 
     @property
@@ -146,6 +146,9 @@ class Daemon:
             reason = self._ailment(settings, live, changes)
         except EdgePoseError as error:
             reason = _line(error)
+        except BaseException:  # a mistake of ours: the state before, and then the error
+            self._put_back(before, replaced)
+            raise
         if reason:
             logger.error("reload: %s: the configuration before holds again", reason)
             self._put_back(before, replaced)
@@ -154,7 +157,10 @@ class Daemon:
             replaced.engine.close()
         self._settings, self._works_key = settings, key
         if text is not None and self._path is not None:
-            write_complete(self._path, text.encode())
+            replace_file(self._path, text.encode())
+        if settings.log != before.log:
+            start_logging(settings.log, tail=self._log_tail)
+            changes.append("log: changed")
         changes += self._server.differs(settings)
         logger.info("reload: %s", "; ".join(changes) or "nothing changed")
         return ReloadReport(True, "", tuple(changes))
@@ -230,9 +236,9 @@ class _Server:
             server.start()
         self._running = server
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float) -> None:
         if self._running is not None:
-            self._running.stop(1.5)
+            self._running.stop(timeout_s)
 
     def _key(self, settings: DaemonSettings | None) -> object:
         return settings and (settings.server, settings.auth)

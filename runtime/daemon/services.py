@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Protocol
 
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.site import Site
 
-logger = logging.getLogger(__name__)
+_END_S = 10.0
+"""For a service that is exchanged: a recorder may have much to complete on a slow disk."""
 
 
 class Service(Protocol):
@@ -42,29 +43,34 @@ class Services:
         changes = []
         for name in [*self._running]:
             if name not in plans:
-                self._stop(name)
+                self._end(name)
                 changes.append(f"{name}: off")
         for name, plan in plans.items():
             known = self._running.get(name)
             if known is not None and known[0].made_from == plan.made_from:
                 continue
             if known is not None:
-                self._stop(name)
+                self._end(name)
             service = plan.make()
             service.start()
             self._running[name] = plan, service
             changes.append(f"{name}: {'on' if known is None else 'started anew'}")
         return changes
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        for name in [*self._running]:
-            self._stop(name, timeout_s)
+    def stop(self, timeout_s: float) -> None:
+        """All of them at once, so that the slow do not take the time of the others."""
+        stopping = [Thread(target=service.stop, args=(timeout_s,), name=f"edgepose stop {n}") for n, (_, service) in self._running.items()]
+        self._running = {}
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join(timeout_s + 0.5)
 
     def status(self) -> dict[str, dict[str, object]]:
         return {name: service.status() for name, (_, service) in tuple(self._running.items())}
 
-    def _stop(self, name: str, timeout_s: float = 2.0) -> None:
-        self._running.pop(name)[1].stop(timeout_s)
+    def _end(self, name: str) -> None:
+        self._running.pop(name)[1].stop(_END_S)
 
 
 def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:
