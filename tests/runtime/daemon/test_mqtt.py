@@ -113,8 +113,10 @@ def indices(listener: Listener, topic: str = "edgepose/events") -> list[int]:
 
 
 def test_home_assistant_is_told_of_each_camera_and_event(broker: Broker) -> None:
-    with connected(BenchSite(DOOR, YARD), broker.port), listening(broker) as listener:
-        listener.wait(lambda heard: sum(topic.startswith("homeassistant/") for topic, _, _ in heard) >= 11)
+    with connected(BenchSite(DOOR, YARD), broker.port), listening(broker) as live:
+        live.wait(lambda heard: len({topic for topic, _, _ in heard if topic.startswith("homeassistant/")}) == 11)
+    with listening(broker, "homeassistant/#") as listener:
+        listener.wait(lambda heard: len(heard) == 11)
         configs = {topic: json.loads(payload) for topic, payload, retained in listener.heard if retained and topic.endswith("/config")}
     assert set(configs) == {
         f"homeassistant/{each}/config"
