@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepose.engines.contract import Placement
 from edgepose.engines.engine import Engine, Maps, Slot
-from edgepose.engines.errors import EdgePoseError
+from edgepose.engines.errors import EdgePoseError, InferenceFailed
 from edgepose.runtime.channel import Channel
 from edgepose.runtime.intake import Gone, Intake
 from edgepose.runtime.paf import PafParser
@@ -60,13 +60,16 @@ class Inferences:
     """A thread feeds the engine's slots from the intake; whoever iterates lands them: waits for the maps, and parses them.
 
     Results come in the order in which frames were taken, at most as many inferences are in flight as there are slots, and a slow reader
-    holds back the feeding. Neither the engine nor the intake is closed.
+    holds back the feeding. Neither the engine nor the intake is closed. Raises InferenceFailed for an engine that was closed: it has no
+    slot, and whoever iterates would wait for ever.
     """
 
     def __init__(self, engine: Engine, intake: Intake, parameters: PafParameters | None = None) -> None:
         self._engine, self._intake, self._gone = engine, intake, Gone()
         self._parser = PafParser(engine.contract.skeleton, parameters)
         slots = engine.slots
+        if not slots:
+            raise InferenceFailed("the engine is closed: open it again")
         self._idle, self._flying = Channel[Slot](len(slots)), Channel[_Flight](len(slots))
         for slot in slots:
             self._idle.put(slot)

@@ -33,6 +33,10 @@ class _Box:
     waiting: deque[Frame] = field(default_factory=deque)
     is_open: bool = True
 
+    @property
+    def has_room(self) -> bool:
+        return self.policy is Policy.LATEST or len(self.waiting) < self.depth
+
 
 class Intake:
     """A box for each source: `depth` frames under EVERY, one under LATEST. Boxes are emptied in turn. Sources may come and go.
@@ -68,13 +72,11 @@ class Intake:
         """Goes on counting while the source is there."""
         return self._boxes[source].count
 
-    def put(self, source: int, frame: Frame) -> bool:
-        """False where the source was removed or the intake stopped, and it may end."""
+    def put(self, source: int, frame: Frame, patience_s: float | None = None) -> bool:
+        """False where the source was removed or the intake stopped, and it may end; or no room came in time."""
         with self._changed:
             box = self._boxes.get(source)
-            while box and box.policy is Policy.EVERY and len(box.waiting) >= box.depth and box.is_open:
-                self._changed.wait()
-            if box is None or not box.is_open:
+            if box is None or not self._changed.wait_for(lambda: box.has_room or not box.is_open, patience_s) or not box.is_open:
                 return False
             box.count.captured += 1
             if len(box.waiting) >= box.depth:

@@ -55,7 +55,8 @@ class Camera:
 
     def take(self, result: Result) -> CameraResult:
         """What the engine found in a frame of this camera."""
-        followed = self._follower.follow(result) if self._follower else result
+        follower = self._follower  # a reload may take it away meanwhile
+        followed = follower.follow(result) if follower else result
         at_s = time.time() - (perf_counter_ns() - result.frame.captured_ns) / 1e9
         now = perf_counter()
         self._recent.append(now)

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
@@ -132,18 +131,20 @@ class Daemon:
         before, live = self._settings, [state.name for state in self.cameras() if state.condition == "live"]
         key, changes = _works_key(settings), list[str]()
         try:
-            works = self._works_for(settings, key)  # before anything is touched: a torn bundle harms nobody
-        except EdgePoseError as error:
+            replaced = self._other_engine(settings) if key != self._works_key else None
+        except EdgePoseError as error:  # before anything was touched: a torn bundle harms nobody
             return ReloadReport(False, _line(error), ())
-        replaced = self._station.exchange(works)
-        if works.engine is not replaced.engine:
+        if replaced is not None:
             changes.append(f"engine: opened anew from {settings.bundle.name}")
-        elif works.parameters != replaced.parameters:
+        elif settings.parameters != before.parameters:
+            self._station.parse_with(settings.parameters)
             changes.append("pose: changed")
         try:
             changes += self._station.watch(settings.cameras)
             changes += self._services.apply(service_plans(settings, self))
             reason = self._ailment(settings, live, changes)
+            if not reason and text is not None and self._path is not None:
+                replace_file(self._path, text.encode())  # what cannot be kept does not hold
         except EdgePoseError as error:
             reason = _line(error)
         except BaseException:  # a mistake of ours: the state before, and then the error
@@ -153,11 +154,9 @@ class Daemon:
             logger.error("reload: %s: the configuration before holds again", reason)
             self._put_back(before, replaced)
             return ReloadReport(False, reason, tuple(changes))
-        if works.engine is not replaced.engine:
+        if replaced is not None:
             replaced.engine.close()
         self._settings, self._works_key = settings, key
-        if text is not None and self._path is not None:
-            replace_file(self._path, text.encode())
         if settings.log != before.log:
             start_logging(settings.log, tail=self._log_tail)
             changes.append("log: changed")
@@ -165,21 +164,25 @@ class Daemon:
         logger.info("reload: %s", "; ".join(changes) or "nothing changed")
         return ReloadReport(True, "", tuple(changes))
 
-    def _works_for(self, settings: DaemonSettings, key: object) -> Works:
-        """The engine that runs where it would be opened the same, else a new one. Raises EdgePoseError."""
-        if key != self._works_key:
-            return _works(settings)
-        return replace(self._station.works, parameters=settings.parameters)
-
-    def _put_back(self, settings: DaemonSettings, works: Works) -> None:
-        tried = self._station.exchange(works)
-        if tried.engine is not works.engine:
-            tried.engine.close()
-        self._station.watch(settings.cameras)
+    def _other_engine(self, settings: DaemonSettings) -> Works:
+        """Runs it, and gives what ran until now. Raises EdgePoseError; what ran then goes on."""
+        works = _works(settings)
         try:
+            return self._station.exchange(works)
+        except EdgePoseError:
+            works.engine.close()
+            raise
+
+    def _put_back(self, settings: DaemonSettings, replaced: Works | None) -> None:
+        """`replaced` is what ran before another engine came. Of a daemon that is stopping nothing is begun again."""
+        try:
+            if replaced is not None:
+                self._station.exchange(replaced).engine.close()
+            self._station.parse_with(settings.parameters)
+            self._station.watch(settings.cameras)
             self._services.apply(service_plans(settings, self))
         except EdgePoseError as error:
-            logger.error("reload: %s: that service is off now", error)
+            logger.error("reload: %s: not all of the configuration before holds again", _line(error))
 
     def _ailment(self, settings: DaemonSettings, live: list[str], changes: list[str]) -> str:
         """What is not healthy after a while: the engine, a camera that was touched or gave pictures before. Nothing where all is well."""

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from itertools import count
 from threading import Lock, Semaphore
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ _AT_ONCE = 4
 
 
 class Inquiries:
-    """A source of its own in the intake, so that pictures come in turn with the cameras; at most four at a time, others wait."""
+    """A source of its own in the intake, so that pictures come in turn with the cameras; at most four at a time, others wait. A picture
+    whose asker went away still waits for the engine, so that there may be no room for another."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake, self.number = intake, intake.add(Policy.EVERY)
@@ -28,15 +30,16 @@ class Inquiries:
 
     def ask(self, picture: NDArray[np.uint8], timeout_s: float) -> Result:
         """Raises InferenceFailed where no answer comes in time or the engine fails."""
+        until = perf_counter() + timeout_s
         if not self._room.acquire(timeout=timeout_s):
             raise InferenceFailed(f"no answer within {timeout_s:g} s: {_AT_ONCE} pictures wait already: try again later")
         ticket, answer = next(self._tickets), Future[Result]()
         try:
             with self._lock:
                 self._waiting[ticket] = answer
-            if not self._intake.put(self.number, Frame(picture, f"inquiry_{ticket:012d}", ticket, None)):
-                raise InferenceFailed("the daemon is stopping")
-            return answer.result(timeout_s)
+            if not self._intake.put(self.number, Frame(picture, f"inquiry_{ticket:012d}", ticket, None), _left(until)):
+                raise InferenceFailed(f"no picture was taken within {timeout_s:g} s: the engine does not answer, or the daemon is stopping")
+            return answer.result(_left(until))
         except FutureTimeout as error:
             raise InferenceFailed(f"the engine gave no answer within {timeout_s:g} s: see /api/status") from error
         finally:
@@ -55,4 +58,8 @@ class Inquiries:
         with self._lock:
             for asked in self._waiting.values():
                 if not asked.done():
-                    asked.set_exception(InferenceFailed(f"the engine failed: {reason}"))
+                    asked.set_exception(InferenceFailed(f"no answer: {reason}"))
+
+
+def _left(until: float) -> float:
+    return max(0.0, until - perf_counter())

@@ -37,8 +37,8 @@ class PatientSource:
     @property
     def health(self) -> Health:
         """Of all its connections."""
-        now = self._source.health if isinstance(self._source, LiveSource) else Health()
-        past = self._past
+        source, past = self._source, self._past  # the thread that reads may let go of it at any time
+        now = source.health if isinstance(source, LiveSource) else Health()
         return Health(
             past.reconnections + now.reconnections, past.garbage + now.garbage, past.jumps + now.jumps, past.frozen + now.frozen, now.lost
         )
@@ -76,8 +76,9 @@ class PatientSource:
     def stop(self) -> None:
         """Has `frames` end as soon as the source lets it. From any thread, for good."""
         self._stopped.set()
-        if isinstance(self._source, Stoppable):
-            self._source.stop()
+        source = self._source
+        if isinstance(source, Stoppable):
+            source.stop()
 
     def _paced(self, source: Source) -> Iterator[Frame]:
         """A live source as it is, another at the pace of its own clock."""

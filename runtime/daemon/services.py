@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
+from time import perf_counter
 from typing import Protocol
 
+from edgepose.engines.errors import InferenceFailed
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.site import Site
@@ -32,14 +34,15 @@ class Plan:
 
 
 class Services:
-    """Those that run, by name. For one thread at a time; `status` for any."""
+    """Those that run, by name. `apply` is for one thread at a time, everything else for any."""
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[Plan, Service]] = {}
+        self._lock, self._stopped = Lock(), False
 
     def apply(self, plans: Mapping[str, Plan]) -> list[str]:
-        """Stops, starts and exchanges until these run. Gives what was done. Raises EdgePoseError where one cannot start; it is then
-        missing, and what comes after it is as it was."""
+        """Stops, starts and exchanges until these run. Gives what was done. Raises EdgePoseError where one cannot start, as none can after
+        `stop`; it is then missing, and what comes after it is as it was."""
         changes = []
         for name in [*self._running]:
             if name not in plans:
@@ -51,26 +54,38 @@ class Services:
                 continue
             if known is not None:
                 self._end(name)
-            service = plan.make()
-            service.start()
-            self._running[name] = plan, service
+            self._begin(name, plan)
             changes.append(f"{name}: {'on' if known is None else 'started anew'}")
         return changes
 
     def stop(self, timeout_s: float) -> None:
-        """All of them at once, so that the slow do not take the time of the others."""
-        stopping = [Thread(target=service.stop, args=(timeout_s,), name=f"edgepose stop {n}") for n, (_, service) in self._running.items()]
-        self._running = {}
+        """All of them at once, so that the slow do not take the time of the others; none starts after that."""
+        with self._lock:
+            self._stopped, running = True, tuple(self._running.items())
+            self._running = {}
+        stopping = [Thread(target=service.stop, args=(timeout_s,), name=f"edgepose stop {name}") for name, (_, service) in running]
+        until = perf_counter() + timeout_s + 0.5
         for thread in stopping:
             thread.start()
         for thread in stopping:
-            thread.join(timeout_s + 0.5)
+            thread.join(max(0.0, until - perf_counter()))
 
     def status(self) -> dict[str, dict[str, object]]:
         return {name: service.status() for name, (_, service) in tuple(self._running.items())}
 
+    def _begin(self, name: str, plan: Plan) -> None:
+        with self._lock:  # what starts while all are stopped would be stopped by nobody
+            if self._stopped:
+                raise InferenceFailed(f"{name}: the daemon is stopping")
+            service = plan.make()
+            service.start()
+            self._running[name] = plan, service
+
     def _end(self, name: str) -> None:
-        self._running.pop(name)[1].stop(_END_S)
+        with self._lock:
+            known = self._running.pop(name, None)
+        if known is not None:
+            known[1].stop(_END_S)
 
 
 def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _PAUSES_S = (0.2, 1.0, 5.0, 15.0)
 _STEADY_S = 30.0
 """An engine that ran for so long is opened anew at once when it fails; one that fails sooner is waited for."""
+_STOPPING = "the daemon is stopping"
 _LEAVE_S = 2.0
 """For a camera that does not come back."""
 
@@ -46,19 +47,20 @@ class Station:
     """Results are published by one thread, each camera's in order. An engine that fails is opened anew, after growing pauses; cameras
     go on.
 
-    `exchange` and `watch` are for one thread at a time, everything else for any.
+    `exchange`, `parse_with` and `watch` are for one thread at a time, everything else for any.
     """
 
     def __init__(self, works: Works) -> None:
         self.results = Hub[CameraResult]()
         self.failures, self.trouble, self.delivered = 0, "", 0
-        self._works = self._next = self._replaced = works
+        self._works = self._next = works
+        self._replaced: Works | None = None
         self._intake = Intake(Policy.LATEST, standing=True)
         self._captures = Captures(self._intake, _mistaken)
         self._inquiries = Inquiries(self._intake)
         self._cameras: dict[str, Camera] = {}
         self._watched: dict[int, Camera] = {}
-        self._lock, self._stopping, self._exchanged = Lock(), Event(), Event()
+        self._lock, self._stopping, self._exchanged, self._disturbed = Lock(), Event(), Event(), Event()
         self._inferences: Inferences | None = None
         self._thread = Thread(target=self._run, name="edgepose results", daemon=True)
 
@@ -70,7 +72,9 @@ class Station:
         until = perf_counter() + timeout_s
         self._stopping.set()
         self._captures.halt()
-        self._interrupt()
+        with self._lock:
+            self._disturb()
+        self._inquiries.fail(_STOPPING)
         self._thread.join(timeout_s / 2)
         self._captures.stop(max(0.1, until - perf_counter()))
         if self._thread.is_alive():
@@ -128,18 +132,25 @@ class Station:
         return changes
 
     def exchange(self, works: Works) -> Works:
-        """Goes on with another engine or other parameters; no camera notices. Gives what ran until now, whose engine is the caller's to
-        close or to go back to."""
+        """Goes on with another engine; no camera notices. Gives what ran until now, whose engine is the caller's to close or to go back to.
+        Raises InferenceFailed where the station is stopping: the other engine was then not taken."""
         with self._lock:
-            self._next = works
+            if self._stopping.is_set():
+                raise InferenceFailed(_STOPPING)
+            self._next, self._replaced = works, None
             self._exchanged.clear()
-        self._interrupt()
+            self._disturb()
         self._exchanged.wait()
+        if self._replaced is None:
+            raise InferenceFailed(_STOPPING)
         return self._replaced
 
-    @property
-    def works(self) -> Works:
-        return self._works
+    def parse_with(self, parameters: PafParameters) -> None:
+        """From the next frame on, and with whatever engine runs then: one that failed may just be opened anew."""
+        with self._lock:
+            if parameters != self._next.parameters:
+                self._works = self._next = replace(self._next, parameters=parameters)
+                self._disturb()
 
     @property
     def _keypoints(self) -> int:
@@ -157,39 +168,45 @@ class Station:
             self._watched.pop(camera.number, None)
             self._captures.remove(camera.number, _LEAVE_S)
 
-    def _interrupt(self) -> None:
-        with self._lock:
-            if self._inferences is not None:
-                self._inferences.halt()
+    def _disturb(self) -> None:
+        """Has what runs end, or what waits wait no longer. With the lock."""
+        self._disturbed.set()
+        if self._inferences is not None:
+            self._inferences.halt()
 
     def _run(self) -> None:
-        while (inferences := self._begun()) is not None:
+        while not self._stopping.is_set():
             began = perf_counter()
             try:
-                for result in inferences:
-                    self._deliver(result)
+                self._look()
             except Exception as error:  # the top of the thread; whatever it was, the cameras are to be seen again
                 logger.error("the engine failed: %s", error, exc_info=None if isinstance(error, EdgePoseError) else error)
-                inferences.stop()
                 self._fail(error, perf_counter() - began)
-            else:
-                inferences.stop()
-
-    def _begun(self) -> Inferences | None:
-        """The next to run; nothing once the station stops."""
         with self._lock:
-            if self._stopping.is_set():
-                self._exchanged.set()
-                return None
-            keypoints, self._replaced, self._works = self._keypoints, self._works, self._next
-            if self._replaced.engine is not self._works.engine:
-                self.trouble = ""
+            self._exchanged.set()  # nobody is to wait for what does not come any more
+
+    def _look(self) -> None:
+        """Until the engine fails, or gives way to another or to the end."""
+        inferences = self._begun()
+        try:
+            for result in inferences:
+                self._deliver(result)
+        finally:
+            inferences.stop()
+
+    def _begun(self) -> Inferences:
+        """With the works that are next. In one piece, so that whoever asks for others after it finds something to halt."""
+        with self._lock:
+            keypoints = self._keypoints
+            if self._next is not self._works:
+                self._replaced, self._works, self.trouble = self._works, self._next, ""
+            self._disturbed.clear()
+            self._exchanged.set()
             if keypoints != self._keypoints:
                 for camera in self._cameras.values():
                     camera.follow_anew(self._keypoints)
             self._inferences = Inferences(self._works.engine, self._intake, self._works.parameters)
             self._inferences.start()
-            self._exchanged.set()
             return self._inferences
 
     def _deliver(self, result: Result) -> None:
@@ -204,23 +221,28 @@ class Station:
         self.failures, self.trouble = self.failures + 1, " ".join(str(error).split()) or type(error).__name__
         self._inquiries.fail(self.trouble)
         pauses = list(_PAUSES_S if ran_s < _STEADY_S else (0.0, *_PAUSES_S))
-        while not self._stopping.wait(pauses[0]) and self._next is self._works:
+        while not self._disturbed.wait(pauses[0]) and not self._stopping.is_set():
             pauses = pauses[1:] or pauses
-            try:
-                self._works.engine.close()
-                engine = self._works.opened()
-            except EdgePoseError as again:
-                self.trouble = " ".join(str(again).split())
-                logger.error("the engine cannot be opened: %s", self.trouble)
-                continue
-            with self._lock:
-                if self._next is self._works:
-                    self._works = self._next = replace(self._works, engine=engine)
-                else:
-                    engine.close()
-            self.trouble = ""
-            logger.warning("the engine was opened anew")
-            return
+            if self._opened_anew():
+                return
+
+    def _opened_anew(self) -> bool:
+        try:
+            self._works.engine.close()
+            engine = self._works.opened()
+        except Exception as error:  # the top of the thread too: a library that fails in its own way must not end it
+            self.trouble = " ".join(str(error).split()) or type(error).__name__
+            known = isinstance(error, EdgePoseError)
+            logger.error("the engine cannot be opened: %s", self.trouble, exc_info=None if known else error)
+            return False
+        with self._lock:
+            if self._next is not self._works:  # another came meanwhile
+                engine.close()
+                return True
+            self._works = self._next = replace(self._works, engine=engine)
+        self.trouble = ""
+        logger.warning("the engine was opened anew")
+        return True
 
 
 def _mistaken(number: int, error: Exception) -> None:
