@@ -122,9 +122,7 @@ def _watch(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
         asked.something.clear()
         if asked.reload.is_set():
             asked.reload.clear()
-            Thread(
-                target=_reload, args=(daemon, notifier), name="edgepose reload", daemon=True
-            ).start()
+            Thread(target=_reload, args=(daemon, notifier), name="edgepose reload", daemon=True).start()
         daemon.refresh()
         if heartbeat.beats():
             notifier.watchdog()
@@ -143,7 +141,10 @@ def _reload(daemon: Daemon, notifier: Notifier) -> None:
             logger.error("reload refused: %s", report.reason)
     except EdgePoseError as error:
         logger.error("reload refused: %s", error)
-    notifier.ready(daemon.url)
+    except Exception:  # the top of a thread
+        logger.exception("reload failed")
+    finally:
+        notifier.ready(daemon.url)  # systemd waits for it
 
 
 class _Asked:

@@ -31,6 +31,5 @@ def parts_for(settings: ServerSettings, auth: AuthSettings, site: Site, log_tail
         services=services,
         asking=ThreadPoolExecutor(2, thread_name_prefix="edgepose http asks"),
         inferring=ThreadPoolExecutor(settings.max_inferences + 1, thread_name_prefix="edgepose http infers"),
-        reloading=ThreadPoolExecutor(1, thread_name_prefix="edgepose http reloads"),
         slots=asyncio.Semaphore(settings.max_inferences),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
 from importlib.metadata import version
+from threading import Thread
 from typing import Annotated, Any
 
 import orjson
@@ -26,6 +28,7 @@ from edgepose.runtime.daemon.http.models import (
 )
 from edgepose.runtime.daemon.http.parts import Here, Parts
 from edgepose.runtime.daemon.http.request_body import body_of
+from edgepose.runtime.daemon.site import ReloadReport
 
 router = APIRouter(dependencies=[Depends(wanted("read"))])
 admin_router = APIRouter(dependencies=[Depends(wanted("admin"))])
@@ -72,6 +75,21 @@ async def configuration(here: Here) -> Response:
     return Response(orjson.dumps(await here.ask(here.site.configuration), default=str), media_type="application/json")
 
 
+async def _reloaded(here: Parts, text: str) -> ReloadReport:
+    """In a thread that the end of the process does not wait for, as it does for an executor's: an engine may take minutes to open."""
+    report = Future[ReloadReport]()
+    report.set_running_or_notify_cancel()
+
+    def reload() -> None:
+        try:
+            report.set_result(here.site.reload(text))
+        except Exception as error:  # the top of a thread: it is raised to whoever asked
+            report.set_exception(error)
+
+    Thread(target=reload, name="edgepose http reload", daemon=True).start()
+    return await asyncio.wrap_future(report)
+
+
 @admin_router.put(
     "/api/config",
     summary="Another configuration",
@@ -84,7 +102,7 @@ async def put_configuration(request: Request, here: Here) -> Response:
     the new state does not become healthy the old one is put back: 409, with the reason."""
     try:
         text = (await body_of(request, _LARGEST_CONFIGURATION)).decode("utf-8-sig")
-        report = await asyncio.get_running_loop().run_in_executor(here.reloading, here.site.reload, text)
+        report = await _reloaded(here, text)
     except (ConfigError, UnicodeDecodeError) as error:
         raise Refusal(422, str(error)) from error
     except ClientDisconnect:

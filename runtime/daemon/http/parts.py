@@ -33,8 +33,7 @@ class LogTail(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """`asking` runs what asks the site, `inferring` what waits for the engine, `reloading` a reload: a slow one must not hold up the
-    others."""
+    """`asking` runs what asks the site, `inferring` what waits for the engine: a slow one must not hold up the others."""
 
     site: Site
     settings: ServerSettings
@@ -47,7 +46,6 @@ class Parts:
     services: Services
     asking: ThreadPoolExecutor
     inferring: ThreadPoolExecutor
-    reloading: ThreadPoolExecutor
     slots: asyncio.Semaphore
     began_s: float = field(default_factory=time.monotonic)
 
@@ -75,7 +73,7 @@ class Parts:
             raise Refusal(404, f"no camera {camera!r}") from error
 
     def close(self) -> None:
-        for executor in (self.asking, self.inferring, self.reloading):
+        for executor in (self.asking, self.inferring):
             executor.shutdown(wait=False, cancel_futures=True)
         self.pictures.close()
 

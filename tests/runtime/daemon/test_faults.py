@@ -13,12 +13,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from daemon_process import DaemonProcess, free_port, until
+from daemon_process import PATIENCE_S, DaemonProcess, free_port, until
 from rtsp_camera import RtspCamera
 
 PATTERN = '[[cameras]]\nname = "hall"\nsource = "test:pattern?width=320&height=180&fps=20"\n'
@@ -348,3 +349,40 @@ def test_a_clock_that_jumps_back_breaks_nothing(daemon: Callable[..., DaemonProc
     indices = sorted(line["index"] for line in lines_of(folder, "[0-9]*.jsonl"))
     assert indices == sorted(set(indices)), "nothing is written twice"
     tell("clock jumping three hours back", healthy_s=healthy_s, results_written=len(indices), frames_captured=indices[-1] + 1)
+
+
+SLOW_TO_OPEN = """
+import sys, time
+from pathlib import Path
+from edgepose.runtime.daemon import daemon
+from edgepose.runtime.daemon.cli import main
+opened, real = [], daemon.open_engine
+
+def open_engine(*arguments, **options):
+    opened.append(1)
+    if len(opened) > 1:
+        Path(sys.argv[-1]).with_name("opening").touch()
+        time.sleep(3)
+    return real(*arguments, **options)
+
+daemon.open_engine = open_engine
+main()
+"""
+
+
+def test_an_end_while_another_engine_is_opened_is_quick(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    """A plan for TensorRT takes minutes."""
+    ours = daemon(PATTERN, program=SLOW_TO_OPEN)
+    ours.start()
+    tried = "slots = 2\n" + ours.config.read_text()
+
+    def put() -> None:
+        with suppress(OSError):  # the connection ends with the daemon
+            ours.ask("/api/config", "PUT", tried.encode())
+
+    request = Thread(target=put)
+    request.start()
+    until((tmp_path / "opening").exists, "the engine is being opened")
+    assert ours.terminate() < 2.9
+    request.join(PATIENCE_S)
+    assert not request.is_alive() and ours.config.read_text() != tried
