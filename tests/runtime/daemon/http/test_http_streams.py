@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from http_served import Served, eventually, received, served
 from small_site import SmallSite, stamped
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connected
 
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.http.broadcast import Item, Outlet
@@ -27,6 +29,11 @@ POSES = "/api/poses/stream"
 def here(site: SmallSite) -> Iterator[Served]:
     with served(site) as running:
         yield running
+
+
+def connect(url: str, **more: Any) -> ClientConnection:
+    """Closes without ado: what was not read would be in the way of a polite end."""
+    return connected(url, close_timeout=0.1, **more)
 
 
 def messages(socket: ClientConnection, count: int) -> list[dict[str, object]]:
