@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -23,12 +22,12 @@ from edgepose.runtime.daemon.daemon import Daemon
 from edgepose.runtime.daemon.explanation import findings
 from edgepose.runtime.daemon.heartbeat import Heartbeat
 from edgepose.runtime.daemon.logs import start_logging
+from edgepose.runtime.daemon.memory import keep_memory_compact
 from edgepose.runtime.daemon.notify import Notifier
 
 app = typer.Typer(name="pose-daemon", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 logger = logging.getLogger(__name__)
 _LOOK_S = 1.0
-_M_ARENA_MAX = -8
 
 
 def main() -> None:
@@ -98,7 +97,7 @@ def _explain(settings: DaemonSettings) -> None:
 
 
 def _run(settings: DaemonSettings, config: Path | None, options: dict[str, object]) -> None:
-    _keep_memory_together()
+    keep_memory_compact()
     log_tail = start_logging(settings.log)
     notifier = Notifier()
     notifier.status("opening the engine")
@@ -115,13 +114,6 @@ def _run(settings: DaemonSettings, config: Path | None, options: dict[str, objec
             began = time.perf_counter()
             daemon.stop()
             logger.info("stopped in %.1f s", time.perf_counter() - began)
-
-
-def _keep_memory_together() -> None:
-    """Few arenas: glibc else gives each new thread another, and what is freed in one is never used by the others. Nothing elsewhere."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_ARENA_MAX, 2)
 
 
 def _watch(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
