@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgepose.engines.skeleton import Skeleton
+
 Picture = NDArray[np.uint8]
 
 GREY = 128
@@ -32,6 +34,20 @@ class View:
 
     matrix: NDArray[np.float64]
     tiled: bool
+
+    def on_crop(self, people: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.float64]:
+        """(P, K, 3) in picture pixels -> in crop pixels; in a mirror, right becomes left."""
+        moved = people.copy()
+        moved[..., :2] = people[..., :2] @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return moved[:, mirrored_order(skeleton)] if np.linalg.det(self.matrix[:, :2]) < 0 else moved
+
+
+def mirrored_order(skeleton: Skeleton) -> list[int]:
+    """For each keypoint, that of the other side."""
+    swapped = {"left": "right", "right": "left"}
+    places = {name: place for place, name in enumerate(skeleton.keypoints)}
+    others = ["_".join(swapped.get(word, word) for word in name.split("_")) for name in skeleton.keypoints]
+    return [places.get(other, place) for place, other in enumerate(others)]
 
 
 def random_view(picture_wh: tuple[int, int], side: int, random: np.random.Generator, may_tile: bool = True) -> View:

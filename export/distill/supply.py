@@ -38,10 +38,16 @@ class Batch:
 
 
 class Supply:
-    """Batches from `first` on; the same seed and number give the same crops. A context manager: leaving it ends the thread."""
+    """Batches from `first` on; the same seed and number give the same crops. A context manager: leaving it ends the thread.
+
+    `turn` is held while the teacher works: where student and teacher share a processor, a step of each in turn is faster than both at
+    once, because their threads would wait for one another.
+    """
 
     def __init__(self, album: Album, teacher: Teacher, batch: int, seed: int, first: int = 0, labels: Labels | None = None) -> None:
-        self._album, self._teacher, self._batch, self._seed, self._labels = album, teacher, batch, seed, labels
+        self._album, self._teacher, self._seed, self._labels = album, teacher, seed, labels
+        self.batch_size = batch
+        self.turn = threading.Lock()
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(first,), name="teacher", daemon=True)
@@ -67,9 +73,10 @@ class Supply:
         """The batch of this number, made at once in the caller's thread."""
         random = np.random.default_rng([self._seed, number])
         side = self._teacher.contract.input.height
-        pictures = np.empty((self._batch, side, side, 3), np.uint8)
+        pictures = np.empty((self.batch_size, side, side, 3), np.uint8)
         chosen = [self._cropped(target, random) for target in pictures]
-        lesson = self._teacher.teach(pictures)
+        with self.turn:
+            lesson = self._teacher.teach(pictures)
         for maps, (picture, view) in zip(lesson.maps, chosen, strict=True):
             if self._labels and self._labels.knows(picture):
                 self._labels.correct(maps, picture, view)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import ConfigError, EngineLoadError
-from edgepose.engines.openvino_ import compile_model, computes_bf16, import_openvino, read_model
+from edgepose.engines.openvino_ import compile_model, computes_bf16, read_model
 from edgepose.engines.target import Precision
 from edgepose.export.checkpoint import architecture_of, load_state_dict, load_weights
+from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.features import bottlenecks
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Teacher(Protocol):
         """(N, side, side, 3) BGR levels."""
 
 
-def open_teacher(path: Path, count: int, side: int, device: torch.device, threads: int) -> Teacher:
+def open_teacher(path: Path, count: int, side: int, device: torch.device) -> Teacher:
     """A bundle (a folder), or a checkpoint of one of our architectures; for batches of `count` square pictures of `side` pixels.
 
     A checkpoint runs in PyTorch on a GPU, everything else in OpenVINO on the CPU, where a bundle in INT8 is the fastest by far.
@@ -60,7 +61,7 @@ def open_teacher(path: Path, count: int, side: int, device: torch.device, thread
     if path.is_dir():
         bundle = open_bundle(path)
         model = read_model(bundle.model_path)
-        return _openvino_teacher(model, bundle.contract.resized(side, side), bundle.target.precision, count, threads)
+        return _openvino_teacher(model, bundle.contract.resized(side, side), bundle.target.precision, count)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file or bundle: wanted a bundle made by pose-export, or a checkpoint (.pth)")
     state = load_state_dict(path)
@@ -70,7 +71,7 @@ def open_teacher(path: Path, count: int, side: int, device: torch.device, thread
     if device.type != "cpu":
         return TorchTeacher(module, contract, device)
     precision: Precision = "bf16" if computes_bf16("CPU") else "fp32"
-    return _openvino_teacher(_model_from_module(module, contract, count), contract, precision, count, threads)
+    return _openvino_teacher(model_from_module(module, contract, count), contract, precision, count)
 
 
 class OpenVinoTeacher:
@@ -123,7 +124,7 @@ class TorchTeacher:
         return Lesson(torch.cat([heatmaps, pafs], 1).half(), tuple(f.half() for f in features))
 
 
-def _openvino_teacher(model: ov.Model, contract: ModelContract, precision: Precision, count: int, threads: int) -> OpenVinoTeacher:
+def _openvino_teacher(model: ov.Model, contract: ModelContract, precision: Precision, count: int) -> OpenVinoTeacher:
     shape = [count, 3, contract.input.height, contract.input.width]
     try:
         model.reshape(shape)
@@ -134,11 +135,3 @@ def _openvino_teacher(model: ov.Model, contract: ModelContract, precision: Preci
         model.add_outputs(list(features))
     compiled, execution = compile_model(model, contract, precision, "CPU", 1, count)
     return OpenVinoTeacher(compiled, contract, len(features), str(execution))
-
-
-def _model_from_module(module: nn.Module, contract: ModelContract, count: int) -> ov.Model:
-    shape = [count, 3, contract.input.height, contract.input.width]
-    model = import_openvino().convert_model(module, example_input=torch.zeros(shape), input=shape)
-    for output, name in zip(model.outputs, (contract.output.heatmaps, contract.output.pafs), strict=True):
-        output.get_tensor().set_names({name})
-    return model

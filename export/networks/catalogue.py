@@ -14,7 +14,6 @@ from edgepose.engines.record import did_you_mean
 from edgepose.engines.skeleton import COCO18, TRT_POSE18, Skeleton
 from edgepose.export.networks import edgepose, human_pose_estimation_0001, mobilenet_v2_small
 from edgepose.export.networks.densenet import DENSENETS
-from edgepose.export.networks.edgepose import EdgePose
 from edgepose.export.networks.human_pose_estimation_0001 import HumanPoseEstimation0001
 from edgepose.export.networks.mobilenet_v2_small import MobilenetV2Small
 from edgepose.export.networks.trt_pose import BACKBONE_STRIDE, BACKBONES, head_shape_from_state, trt_pose_from_state
@@ -71,13 +70,11 @@ def _mobilenet_v2_small_contract(_: State, skeleton: Skeleton | None) -> ModelCo
     )
 
 
-def _edgepose_contract(name: str, _: State, skeleton: Skeleton | None) -> ModelContract:
-    return _contract(
-        _openpose_input((256, 456), mean=128, std=255),
-        _output(edgepose.HEATMAP_CHANNELS, edgepose.PAF_CHANNELS, stride=8, background=True),
-        skeleton or COCO18,
-        name,
-    )
+def _edgepose_contract(name: str, state: State, skeleton: Skeleton | None) -> ModelContract:
+    skeleton = skeleton or COCO18
+    heatmaps, pafs = edgepose.channels_from_state(state)
+    output = _output(heatmaps, pafs, stride=8, background=heatmaps > len(skeleton.keypoints))
+    return _contract(edgepose.edgepose_input(), output, skeleton, name)
 
 
 def _trt_pose_contract(name: str, side: int, state: State, skeleton: Skeleton | None) -> ModelContract:
@@ -126,7 +123,7 @@ def _contract(taken: InputContract, given: OutputContract, skeleton: Skeleton, n
 def _edgepose(size: str) -> Architecture:
     name = f"edgepose-{size}"
     return Architecture(
-        name, build=lambda _: EdgePose(edgepose.SIZES[size]), contract=partial(_edgepose_contract, name), size_multiple=8
+        name, build=partial(edgepose.edgepose_from_state, size), contract=partial(_edgepose_contract, name), size_multiple=8
     )
 
 

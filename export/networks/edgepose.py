@@ -9,11 +9,14 @@ Detection", arXiv:1612.03144.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from edgepose.engines.contract import Fit, InputContract
 
 HEATMAP_CHANNELS = 19
 PAF_CHANNELS = 38
@@ -41,9 +44,35 @@ SIZES = {
 }
 
 
+def edgepose_input() -> InputContract:
+    """What the family takes, at 256 x 456; any multiples of 8 will do."""
+    return InputContract(
+        name="input",
+        height=256,
+        width=456,
+        channels="BGR",
+        mean=(128, 128, 128),
+        std=(255, 255, 255),
+        fit=Fit.PAD_RIGHT_BOTTOM,
+        pad_value=(128, 128, 128),
+    )
+
+
+def edgepose_from_state(size: str, state: Mapping[str, Tensor]) -> EdgePose:
+    """With as many channels as the checkpoint's heads have."""
+    return EdgePose(SIZES[size], *channels_from_state(state))
+
+
+def channels_from_state(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Of heatmaps and PAFs; the usual ones where the checkpoint has no such head."""
+    usual = {"heatmaps.1.weight": HEATMAP_CHANNELS, "pafs.1.weight": PAF_CHANNELS}
+    heatmaps, pafs = (len(state[key]) if key in state else channels for key, channels in usual.items())
+    return heatmaps, pafs
+
+
 class Features(NamedTuple):
-    """Inner tensors, (N, channels, H/8, W/8), that distillation compares with a teacher's: what was seen near by, then with the surroundings
-    added, then after refining."""
+    """Inner tensors, (N, channels, H/8, W/8), that distillation compares with a teacher's: what was seen near by, then with the
+    surroundings added, then after refining."""
 
     near: Tensor
     joined: Tensor
@@ -53,10 +82,10 @@ class Features(NamedTuple):
 class EdgePose(nn.Module):
     """(N, 3, H, W) BGR, (x - 128) / 255 -> heatmaps (N, 19, H/8, W/8), the last one background, and PAFs (N, 38, H/8, W/8).
 
-    H and W are multiples of 8. Channels are those of human-pose-estimation-0001.
+    H and W are multiples of 8. Channels are by default those of human-pose-estimation-0001; a student of another teacher has that one's.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, heatmaps: int = HEATMAP_CHANNELS, pafs: int = PAF_CHANNELS) -> None:
         super().__init__()
         self.channels = size.near
         self.stem = nn.Sequential(
@@ -69,7 +98,7 @@ class EdgePose(nn.Module):
         self.far = nn.Sequential(ConvNormRelu(size.near, size.far, stride=2), *_blocks(size.far, size.far_blocks))
         self.back = nn.Sequential(nn.Conv2d(size.far, size.near, 1, bias=False), nn.BatchNorm2d(size.near))
         self.refining = _blocks(size.near, size.refining_blocks)
-        self.heatmaps, self.pafs = (_head(size.near, size.head, channels) for channels in (HEATMAP_CHANNELS, PAF_CHANNELS))
+        self.heatmaps, self.pafs = (_head(size.near, size.head, channels) for channels in (heatmaps, pafs))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         heatmaps, pafs, _ = self.with_features(x)
