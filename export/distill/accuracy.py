@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from edgepose.calibration.coco import CocoAccuracy, CocoLabels
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.openvino_ import OpenVinoEngine, compile_model, import_openvino
+from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.sources import picture_from_file
 
@@ -32,9 +32,6 @@ def coco_accuracy(module: nn.Module, contract: ModelContract, labels: CocoLabels
 
 
 def model_from_module(module: nn.Module, contract: ModelContract, count: int) -> ov.Model:
-    """An OpenVINO model of a module in evaluation mode that returns (heatmaps, pafs), for `count` pictures of the contract's size."""
-    shape = [count, 3, contract.input.height, contract.input.width]
-    model = import_openvino().convert_model(module, example_input=torch.zeros(shape), input=shape)
-    for output, name in zip(model.outputs, (contract.output.heatmaps, contract.output.pafs), strict=True):
-        output.get_tensor().set_names({name})
-    return model
+    """An OpenVINO model of a module that returns (heatmaps, pafs), for `count` pictures of the contract's size. Raises ExportError."""
+    program = program_from_module(module, contract, count)
+    return import_openvino().Core().read_model(onnx_from_program(program, contract).SerializeToString())

@@ -11,7 +11,10 @@ _PAUSE_S = 30.0
 
 
 class WorkingClock:
-    """Adds up the time between ticks. One of more than 30 s (the process was stopped, the machine slept) counts as the usual one."""
+    """Adds up the time between ticks, which `now` tells in seconds.
+
+    A tick of more than 30 s (the process was stopped, the machine slept) counts as the usual one.
+    """
 
     def __init__(self, worked_s: float = 0.0, now: Callable[[], float] = time.perf_counter) -> None:
         self.worked_s = worked_s

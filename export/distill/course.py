@@ -83,6 +83,7 @@ class Course:
         self._cfg, self._stop = cfg, stop
         self._diary = Diary(files.diary)
         self._smooth: tuple[float, ...] = ()
+        self._observed = 0
         self._since_save = self._since_sheet = 0.0
         self._rate_from = (training.clock.worked_s, training.pictures)
 
@@ -126,8 +127,9 @@ class Course:
 
     def _observe(self, losses: Losses) -> None:
         new = (float(losses.maps), float(losses.guess), float(losses.features))
-        share = 1 / _SMOOTHED_STEPS
-        self._smooth = tuple((1 - share) * a + share * b for a, b in zip(self._smooth, new, strict=True)) if self._smooth else new
+        self._observed += 1
+        share = 1 / min(self._observed, _SMOOTHED_STEPS)
+        self._smooth = tuple((1 - share) * a + share * b for a, b in zip(self._smooth or new, new, strict=True))
 
     def _sheet(self, batch: Batch) -> None:
         """Pictures that are never learned from, as the averaged student sees them now."""

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_WARM_UP_STEPS = 200
+_WARM_UP_SHARE = 0.05
+_TAIL_SHARE = 0.2
 
 
 class Muon(torch.optim.Optimizer):
@@ -22,7 +25,6 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         assert closure is None
         for group in self.param_groups:
@@ -30,8 +32,9 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike[tuple(parameter.shape)].append(parameter)
-            for parameters in alike.values():
-                self._update(parameters, group)
+            with torch.no_grad():
+                for parameters in alike.values():
+                    self._update(parameters, group)
 
     def _update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters]
@@ -64,10 +67,11 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def learning_rate(highest: float, step: int, progress: float, warm_up: int = 200, tail: float = 0.2) -> float:
-    """Warm-up over the first steps, then constant, then down to nothing in the last `tail` of the whole, `progress` from 0 to 1.
+def learning_rate(highest: float, step: int, progress: float) -> float:
+    """Warm-up over the first steps, then constant, then down to nothing in the last fifth of the whole, `progress` from 0 to 1.
 
-    A constant rate in between lets a training be prolonged (S. Hu et al., "MiniCPM", arXiv:2404.06395).
+    A constant rate in between lets a training be prolonged (S. Hu et al., "MiniCPM", arXiv:2404.06395). A short one warms up in its first
+    twentieth.
     """
-    rate = highest * min(1.0, (step + 1) / warm_up)
-    return rate * min(1.0, max(0.0, (1 - progress) / tail))
+    warm = max((step + 1) / _WARM_UP_STEPS, progress / _WARM_UP_SHARE)
+    return highest * min(1.0, warm, max(0.0, (1 - progress) / _TAIL_SHARE))

@@ -19,7 +19,8 @@ _FEATURE_SHARE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """`maps` of the outputs, `guess` of maps half-way, `features` relative to their variance; scalars with gradients."""
+    """`maps` of the outputs, `guess` of maps half-way, `features` relative to their variance (1 is what knowing nothing costs for each);
+    scalars with gradients."""
 
     maps: Tensor
     guess: Tensor
@@ -54,12 +55,18 @@ def losses(found: tuple[Tensor, Tensor, list[Tensor]], wanted: Lesson, backgroun
     weight = 1 + _PEAK_WEIGHT * target.abs()
     if background is not None:
         weight[:, background] = 1
-    differences = [functional.mse_loss(f.float(), w.float()) / w.float().var() for f, w in zip(features, wanted.features, strict=True)]
+    differences = [functional.mse_loss(f.float(), _standardised(w.float())) for f, w in zip(features, wanted.features, strict=True)]
     return Losses(
         (weight * (maps.float() - target) ** 2).mean(),
         (weight * (guess.float() - target) ** 2).mean(),
         torch.stack(differences).sum() if differences else maps.new_zeros(()),
     )
+
+
+def _standardised(features: Tensor) -> Tensor:
+    """Each channel around 0, all divided by one number: channels that vary little matter little."""
+    centred = features - features.mean((0, 2, 3), keepdim=True)
+    return centred / (centred.std() + 1e-6)
 
 
 def _compared(inner: Features) -> tuple[Tensor, Tensor]:

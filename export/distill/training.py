@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from edgepose.export.distill.teacher import Lesson
 from edgepose.runtime.complete_file import completed, hidden
 
 _VERSION = 1
-_STOCKED_FIRST = 512
+_BATCHES_STOCKED_FIRST = 8
 _AVERAGED_STEPS = 1000
 _LONGEST_GRADIENT = 1.0
 
@@ -35,14 +36,14 @@ class Training:
         self.pooling = map_pooling(teacher, student)
         self._background = student.output.heatmap_channels - 1 if student.output.background else None
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (student.input.mean, student.input.std))
-        self.pupil = pupil.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.pupil = pupil.to(device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.pupil).eval().requires_grad_(False)
         self._optimisers = _optimisers(self.pupil, settings)
         self._run: Any = torch.compile(self.pupil) if settings.compile else self.pupil
         self._random = torch.Generator().manual_seed(settings.seed)
         self._camera = Camera(settings.seed + 1)
         self._stock = Stock(settings.stock)
-        self.clock = WorkingClock()
+        self.clock = self._clock(0.0)
         self.step = 0
         self.crops = 0
         """Batches of crops taken from the supply."""
@@ -86,10 +87,9 @@ class Training:
             optimiser.step()
         return loss
 
-    @torch.no_grad()
     def seen_by_average(self, pictures: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 BGR -> maps (N, channels, h, w) of the averaged student."""
-        with self._autocast():
+        with torch.no_grad(), self._autocast():
             heatmaps, pafs = self.average.student(self._normalised(self._floats(pictures)))
         return torch.cat([heatmaps, pafs], 1).float()
 
@@ -133,15 +133,21 @@ class Training:
         self._random.set_state(state["random"])
         self._camera.random.set_state(state["camera"])
         self.step, self.crops = state["step"], state["crops"]
-        self.clock = WorkingClock(state["worked_s"])
+        self.clock = self._clock(state["worked_s"])
 
     def _restock(self, supply: Supply) -> None:
-        """A labelled crop arrives for every `reuse` that are drawn; at first, some hundreds at once."""
-        self._owed += self._settings.batch / self._settings.reuse if len(self._stock) else min(_STOCKED_FIRST, self._settings.stock)
+        """A labelled crop arrives for every `reuse` that are drawn; at first, some batches at once."""
+        self._owed += self._settings.batch / self._settings.reuse if len(self._stock) else _BATCHES_STOCKED_FIRST * self._settings.batch
         while self._owed >= supply.batch_size or not len(self._stock):
             self._stock.add(supply.next())
             self._owed -= supply.batch_size
             self.crops += 1
+
+    def _clock(self, worked_s: float) -> WorkingClock:
+        """On a CPU the time of its cores, since another program may have them for a while; on a GPU that of the wall."""
+        if self._device.type != "cpu":
+            return WorkingClock(worked_s)
+        return WorkingClock(worked_s, lambda: time.process_time() / torch.get_num_threads())
 
     def _floats(self, pictures: Tensor) -> Tensor:
         return pictures.to(self._device).permute(0, 3, 1, 2).float()
@@ -152,13 +158,13 @@ class Training:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
-    @torch.no_grad()
     def _follow(self) -> None:
         """An exponential moving average over about the last thousand steps."""
         share = 1 / min(_AVERAGED_STEPS, 1 + self.step / 10)
         pairs = list(zip(self.average.state_dict().values(), self.pupil.state_dict().values(), strict=True))
         kept, new = zip(*[(a, b) for a, b in pairs if a.is_floating_point()], strict=True)
-        torch._foreach_lerp_(list(kept), list(new), share)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(kept), list(new), share)
 
 
 def map_pooling(teacher: ModelContract, student: ModelContract) -> int:
