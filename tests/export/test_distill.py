@@ -28,7 +28,7 @@ from edgepose.export.exporter import export_bundles
 from edgepose.export.network import network_from_architecture
 from edgepose.export.networks.edgepose import SIZES, EdgePose
 
-STEPS = 50
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(painted_bundles: dict[str, Path], photos: Path) -> list[str]:
-    named = {"teacher": painted_bundles["ov-fp32"], "images": photos, "student": "edgepose-n", "crop": 96, "batch": 8, "steps": STEPS}
+    named = {"teacher": painted_bundles["ov-fp32"], "images": photos, "student": "edgepose-n", "crop": 64, "batch": 8, "steps": STEPS}
     return [text for key, value in named.items() for text in (f"--{key}", str(value))]
 
 
@@ -89,7 +89,7 @@ def test_a_short_distillation_leaves_weights_log_state_and_sheets(uninterrupted:
     assert finished["pictures"] == 8 * STEPS and finished["maps"] > 0
     sheets = sorted(uninterrupted.with_suffix(".sheets").iterdir())
     assert [s.name for s in sheets] == [f"{STEPS:07d}.jpg"]
-    assert cv2.imread(str(sheets[0])).shape == (4 * 96, 6 * 96, 3)
+    assert cv2.imread(str(sheets[0])).shape == (4 * 64, 6 * 64, 3)
     state = torch.load(uninterrupted, weights_only=True)
     assert state["cfg"]["arch"] == "edgepose-n" and state["cfg"]["skeleton"] == "dumbbell"
     assert all(v.dtype == torch.float16 for v in state["state_dict"].values() if v.ndim == 4)
@@ -136,7 +136,7 @@ def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(
     assert done.exit_code == 0, done.output
     events = {line["event"]: line for line in diary(weights)}
     assert 0 < events["resumed"]["step"] < STEPS and events["finished"]["step"] == STEPS
-    assert distance(weights, painted_bundles) == pytest.approx(distance(uninterrupted, painted_bundles), rel=0.3)
+    assert 0.5 < distance(weights, painted_bundles) / distance(uninterrupted, painted_bundles) < 2  # it fell tenfold meanwhile
 
 
 def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
