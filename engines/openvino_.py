@@ -75,7 +75,7 @@ def import_openvino() -> Any:
 def read_model(path: Path) -> ov.Model:
     """Reads an IR or ONNX file. Raises EngineLoadError in one line.
 
-    The weights are copied: mapped into memory, as is OpenVINO's default, a file that somebody overwrites in place ends the process (SIGBUS).
+    The weights are copied: mapped, as is the default, a file that somebody overwrites in place ends the process (SIGBUS).
     """
     core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})

@@ -68,6 +68,16 @@ def load_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.
     return module.eval().requires_grad_(False)
 
 
+def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
+    """The known network that these weights fit. Raises CheckpointError that names the nearest."""
+    found = _kinds(state)
+    with torch.device("meta"):
+        for known in ARCHITECTURES:
+            if _kinds(known.build(state).state_dict()) == found:
+                return known
+    raise CheckpointError(f"checkpoint fits no known network: {_advice('', state)}")
+
+
 def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
     """`state` as a network called `network` with the state_dict `wanted` can load it.
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--reload-s", type=float, default=60, help="how often it is reloaded")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgepose-soak-") as folder:
-        report = _soak(Path(folder), asked.bundle.absolute(), asked.minutes)
+        report = _soak(Path(folder), asked.bundle.absolute(), asked.minutes, asked.reload_s / 60)
     asked.out.write_text(json.dumps(report, indent=1) + "\n")
     print({key: value for key, value in report.items() if key != "looks"})  # noqa: T201
     sys.exit(1 if report["problems"] else 0)
@@ -62,7 +64,7 @@ def _body(broker: int, turn: int) -> str:
     return f'[pose]\nthreshold = {0.07 + 0.01 * (turn % 3)}\n{cameras}[mqtt]\nhost = "127.0.0.1"\nport = {broker}\n{recording}'
 
 
-def _soak(folder: Path, bundle: Path, minutes: float) -> dict[str, Any]:
+def _soak(folder: Path, bundle: Path, minutes: float, reload_minutes: float) -> dict[str, Any]:
     broker_port = free_port()
     (folder / "mosquitto.conf").write_text(f"listener {broker_port} 127.0.0.1\nallow_anonymous true\n")
     broker = subprocess.Popen(["mosquitto", "-c", str(folder / "mosquitto.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -72,9 +74,10 @@ def _soak(folder: Path, bundle: Path, minutes: float) -> dict[str, Any]:
         with DaemonProcess(folder, bundle, _body(broker_port, 0)) as daemon:
             browser = _browser(daemon.port, folder)
             until(lambda: daemon.service("http")["streams"] >= 1, "the page is open")
+            _warm_up(daemon)
             began, turn = time.monotonic(), 0
             while (minute := (time.monotonic() - began) / 60) < minutes:
-                if minute >= turn + 1:
+                if minute >= (turn + 1) * reload_minutes:
                     turn += 1
                     _reload(daemon, broker_port, turn)
                 looks.append(_look(daemon, minute))
@@ -90,6 +93,12 @@ def _soak(folder: Path, bundle: Path, minutes: float) -> dict[str, Any]:
             if process is not None:
                 process.kill()
                 process.wait()
+
+
+def _warm_up(daemon: DaemonProcess) -> None:
+    """Has the server's pools start the threads that they will ever have."""
+    with ThreadPoolExecutor(32) as many:
+        list(many.map(daemon.ask, ["/api/status"] * 200))
 
 
 def _browser(port: int, folder: Path) -> subprocess.Popen[bytes]:

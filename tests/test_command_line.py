@@ -21,6 +21,7 @@ BIN = Path(sys.executable).parent
 PROGRAMS = {
     "pose-bench": "edgepose.benchmarks.cli",
     "pose-build": "edgepose.engines.build_cli",
+    "pose-distill": "edgepose.export.distill_cli",
     "pose-doctor": "edgepose.engines.doctor_cli",
     "pose-export": "edgepose.export.cli",
     "pose-run": "edgepose.runtime.cli",

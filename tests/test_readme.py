@@ -8,11 +8,13 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from itertools import islice
 from pathlib import Path
 
 import av
 import pytest
+from daemon_process import free_port, until
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -52,12 +54,33 @@ def test_the_commands_run_as_they_stand(assets: Path, tmp_path: Path) -> None:
     beginning(assets / "video" / "single_360x360.mp4", tmp_path / "video.mp4", 20)
     todo = [*commands("pose-export"), *commands("pose-run"), *commands("pose-bench")]
     assert len(todo) == 5
+    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     for command in todo:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
     written = {str(p.relative_to(tmp_path / "poses")) for p in (tmp_path / "poses").iterdir()}
     assert written == {"photo.jpg", "video.mp4", "openpose", "coco_results.json"}
+    (command,) = commands("pose-daemon")
+    watch_for_a_while(command, tmp_path, environment)
+
+
+def watch_for_a_while(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Until the daemon says that both cameras give results, at another port than the usual, which may be taken."""
+    port = free_port()
+
+    def is_ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+                return True
+        except OSError:
+            return False
+
+    with subprocess.Popen(command, cwd=folder, env={**environment, "EDGEPOSE_SERVER_PORT": str(port)}) as daemon:
+        try:
+            until(is_ready, "the daemon is ready")
+        finally:
+            daemon.terminate()
+    assert daemon.returncode == 0
 
 
 def test_make_knows_every_target_and_every_link_leads_somewhere() -> None:

@@ -12,7 +12,7 @@ from edgepose.engines.contract import Fit, InputContract, ModelContract, OutputC
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.record import did_you_mean
 from edgepose.engines.skeleton import COCO18, TRT_POSE18, Skeleton
-from edgepose.export.networks import human_pose_estimation_0001, mobilenet_v2_small
+from edgepose.export.networks import edgepose, human_pose_estimation_0001, mobilenet_v2_small
 from edgepose.export.networks.densenet import DENSENETS
 from edgepose.export.networks.human_pose_estimation_0001 import HumanPoseEstimation0001
 from edgepose.export.networks.mobilenet_v2_small import MobilenetV2Small
@@ -70,6 +70,13 @@ def _mobilenet_v2_small_contract(_: State, skeleton: Skeleton | None) -> ModelCo
     )
 
 
+def _edgepose_contract(name: str, state: State, skeleton: Skeleton | None) -> ModelContract:
+    skeleton = skeleton or COCO18
+    heatmaps, pafs = edgepose.channels_from_state(state)
+    output = _output(heatmaps, pafs, stride=8, background=heatmaps > len(skeleton.keypoints))
+    return _contract(edgepose.edgepose_input(), output, skeleton, name)
+
+
 def _trt_pose_contract(name: str, side: int, state: State, skeleton: Skeleton | None) -> ModelContract:
     head = head_shape_from_state(state)
     if not head.stride:
@@ -113,6 +120,13 @@ def _contract(taken: InputContract, given: OutputContract, skeleton: Skeleton, n
     return ModelContract(input=taken, output=given, skeleton=skeleton)
 
 
+def _edgepose(size: str) -> Architecture:
+    name = f"edgepose-{size}"
+    return Architecture(
+        name, build=partial(edgepose.edgepose_from_state, size), contract=partial(_edgepose_contract, name), size_multiple=8
+    )
+
+
 def _trt_pose(backbone: str, *, attention: bool) -> Architecture:
     name = f"{backbone}_baseline{'_att' if attention else ''}"
     return Architecture(
@@ -126,5 +140,6 @@ def _trt_pose(backbone: str, *, attention: bool) -> Architecture:
 ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("human-pose-estimation-0001", lambda _: HumanPoseEstimation0001(), _human_pose_estimation_0001_contract, size_multiple=8),
     Architecture("mobilenet_v2_small", lambda _: MobilenetV2Small(), _mobilenet_v2_small_contract, size_multiple=16),
+    *(_edgepose(size) for size in edgepose.SIZES),
     *(_trt_pose(backbone, attention=attention) for backbone in BACKBONES for attention in (False, True)),
 )

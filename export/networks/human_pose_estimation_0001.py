@@ -47,6 +47,11 @@ class HumanPoseEstimation0001(nn.Module):
         self.paf2, self.hm2 = _head(FEATURES, FEATURES, PAF_CHANNELS), _head(FEATURES, FEATURES, HEATMAP_CHANNELS)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        heatmaps, pafs, _ = self.with_features(x)
+        return heatmaps, pafs
+
+    def with_features(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Heatmaps and PAFs, with what both stages see and what the last heads see, each (N, 128, H/8, W/8): for distillation."""
         features = self._features(x)
         x = features
         for conv in self.init:
@@ -54,7 +59,7 @@ class HumanPoseEstimation0001(nn.Module):
         x = torch.cat([self.paf1(x), self.hm1(x), features], 1)
         for block in self.ref:
             x = block(x)
-        return self.hm2(x), self.paf2(x)
+        return self.hm2(x), self.paf2(x), (features, x)
 
     def _features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 128, H/8, W/8), what both stages see."""

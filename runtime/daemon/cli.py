@@ -22,6 +22,7 @@ from edgepose.runtime.daemon.daemon import Daemon
 from edgepose.runtime.daemon.explanation import findings
 from edgepose.runtime.daemon.heartbeat import Heartbeat
 from edgepose.runtime.daemon.logs import start_logging
+from edgepose.runtime.daemon.memory import keep_memory_compact
 from edgepose.runtime.daemon.notify import Notifier
 
 app = typer.Typer(name="pose-daemon", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -96,6 +97,7 @@ def _explain(settings: DaemonSettings) -> None:
 
 
 def _run(settings: DaemonSettings, config: Path | None, options: dict[str, object]) -> None:
+    keep_memory_compact()
     log_tail = start_logging(settings.log)
     notifier = Notifier()
     notifier.status("opening the engine")

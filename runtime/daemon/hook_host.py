@@ -73,13 +73,13 @@ def _be_modest(memory_mb: "int | None") -> None:
 
 
 def _loaded(file: str, settings: Namespace, answers: TextIO) -> "Callable[[str, Namespace], Any] | None":
-    on_poses: Callable[[str, Namespace], Any] | None = None
     try:
         loader = SourceFileLoader("edgepose_hook", file)
         module = module_from_spec(ModuleSpec("edgepose_hook", loader, origin=file))
         module.__file__, sys.modules["edgepose_hook"] = file, module
         loader.exec_module(module)
-        on_poses, on_start = getattr(module, "on_poses", None), getattr(module, "on_start", None)
+        on_poses: Callable[[str, Namespace], Any] | None = getattr(module, "on_poses", None)
+        on_start = getattr(module, "on_start", None)
         if not callable(on_poses):
             _say(answers, {"fatal": f"{file} has no function on_poses(camera, poses)"})
             return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgepose.engines.errors import InferenceFailed
 from edgepose.engines.skeleton import Skeleton
@@ -27,10 +27,13 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to make a service, and all that it was made from: where that is the same, it need not be made anew."""
+    """How to make a service, and all that it was made from: where that is the same, it need not be made anew. `adjust` takes over what may
+    change while it runs, which is `adjustable`."""
 
     made_from: object
     make: Callable[[], Service]
+    adjustable: object = None
+    adjust: Callable[[Any], None] = lambda _: None
 
 
 class Services:
@@ -51,6 +54,10 @@ class Services:
         for name, plan in plans.items():
             known = self._running.get(name)
             if known is not None and known[0].made_from == plan.made_from:
+                if known[0].adjustable != plan.adjustable:
+                    plan.adjust(known[1])
+                    changes.append(f"{name}: adjusted")
+                self._running[name] = plan, known[1]
                 continue
             if known is not None:
                 self._end(name)
@@ -103,7 +110,10 @@ def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:
     if watched:
         from edgepose.runtime.daemon.events.detector import EventDetector
 
-        plans["events"] = Plan((watched, skeleton), lambda: EventDetector(watched, skeleton, site.results, site.events))
+        def detector() -> EventDetector:
+            return EventDetector(watched, skeleton, site.results, site.events)
+
+        plans["events"] = Plan(skeleton, detector, watched, lambda running: running.reconfigure(watched))
     if (hook := settings.hook) is not None:
         from edgepose.runtime.daemon.hook import HookProcess
 

@@ -224,12 +224,12 @@ def test_what_is_no_longer_configured_is_taken_down_in_home_assistant(broker: Br
 
 
 def test_home_assistants_birth_has_everything_sent_again(broker: Broker) -> None:
-    with connected(BenchSite(), broker.port), listening(broker) as listener:
-        config = "homeassistant/binary_sensor/edgepose/door_fall/config"
-        listener.wait(lambda _: listener.of(config))
+    both = ("homeassistant/binary_sensor/edgepose/door_fall/config", "edgepose/door/state/fall")
+    with connected(BenchSite(), broker.port), listening(broker, *both) as listener:
+        listener.wait(lambda heard: {topic for topic, _, _ in heard} == set(both))
         listener.forget()
         listener.say("homeassistant/status", b"online")
-        heard = listener.wait(lambda _: listener.of(config) and listener.of("edgepose/door/state/fall"))
+        heard = listener.wait(lambda heard: {topic for topic, _, _ in heard} == set(both))
         assert not any(retained for _, _, retained in heard), "sent anew, not from the broker's memory"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from http_served import ADMIN, READ, Served, served, tokens
+from http_served import ADMIN, READ, Served, eventually, served, tokens
 from small_site import SmallSite
 
 from edgepose.runtime.daemon.event import Event
@@ -74,7 +74,7 @@ def opened(page: Page, here: Served) -> Page:
 def test_the_page_shows_every_camera_with_its_numbers(page: Page, here: Served) -> None:
     opened(page, here)
     assert page.locator(".card h2").all_inner_texts() == ["camera-0", "camera-1"]
-    page.wait_for_function("""document.querySelector('[data-number="people"]').textContent === "2" """)
+    eventually(lambda: page.locator('[data-number="people"]').first.inner_text() in ("1", "2"), "people")
     assert page.locator('[data-number="fps"]').first.inner_text() == "20.0"
     assert page.locator('[data-number="age"]').first.inner_text().endswith("ms")
     assert "inference" in str(page.locator(".stages").first.get_attribute("aria-label"))
@@ -86,19 +86,14 @@ def test_the_page_shows_every_camera_with_its_numbers(page: Page, here: Served) 
 def test_pictures_move_and_skeletons_are_drawn_over_them(page: Page, here: Served) -> None:
     opened(page, here)
     canvas = page.locator("canvas").first
-    page.wait_for_function("document.querySelector('canvas').width > 300")
+    eventually(lambda: canvas.evaluate("canvas => canvas.width") > 300, "a canvas as large as its card")
     seen = set[int]()
-    end = time.monotonic() + 15
-    while len(seen) < 4 and time.monotonic() < end:
-        seen.add(canvas.evaluate(_CHECKSUM))
-    assert len(seen) >= 4, "the canvas stands still"
+    eventually(lambda: seen.add(canvas.evaluate(_CHECKSUM)) or len(seen) >= 4, "pictures that move")
     page.locator("#pictures").click()
     assert page.locator("#pictures").get_attribute("aria-pressed") == "false"
-    page.wait_for_function(f"({_BRIGHT})(document.querySelector('canvas')) > 500")
+    eventually(lambda: canvas.evaluate(_BRIGHT) > 500, "skeletons")
     seen.clear()
-    while len(seen) < 4 and time.monotonic() < end:
-        seen.add(canvas.evaluate(_CHECKSUM))
-    assert len(seen) >= 4, "skeletons without pictures stand still"
+    eventually(lambda: seen.add(canvas.evaluate(_CHECKSUM)) or len(seen) >= 4, "skeletons that move")
 
 
 def test_skeletons_lie_on_the_people_in_the_picture(site: SmallSite, page: Page, here: Served) -> None:

@@ -1,0 +1,123 @@
+"""`CocoPeople`: people whom somebody has marked, as maps that correct the teacher's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgepose.engines.contract import ModelContract
+from edgepose.engines.errors import ConfigError
+from edgepose.engines.record import read_json
+from edgepose.engines.skeleton import Limb, Skeleton
+from edgepose.export.distill.album import Album
+from edgepose.export.distill.augment import View
+
+Points = NDArray[np.float64]
+
+_SPREAD_PX = 7.0
+"""Standard deviation of a keypoint's peak in input pixels, and half the width of a limb in map cells: what OpenPose's descendants train
+with (D. Osokin, arXiv:1811.12004)."""
+_LIMB_CELLS = 1.0
+_NECK = "neck"
+
+
+class CocoPeople:
+    """Labels of the pictures of an album that an annotation file names. Raises ConfigError."""
+
+    def __init__(self, annotations: Path, album: Album, contract: ModelContract) -> None:
+        self._contract = contract
+        self._people = _people_from_json(annotations, album, contract.skeleton)
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    def knows(self, picture: int) -> bool:
+        return picture in self._people
+
+    def correct(self, maps: Tensor, picture: int, view: View) -> None:
+        """Adds to a crop's maps (channels, h, w) what somebody marked and the teacher did not see so clearly.
+
+        Where label and teacher disagree, the stronger one holds: people whom nobody marked stay as the teacher sees them.
+        """
+        output = self._contract.output
+        people = view.on_crop(self._people[picture], self._contract.skeleton)
+        keypoints = output.heatmap_channels - output.background
+        heat = torch.from_numpy(_heatmaps(people, output.stride, tuple(maps.shape[1:]))).to(maps.dtype)
+        torch.maximum(maps[:keypoints], heat, out=maps[:keypoints])
+        if output.background:
+            maps[keypoints] = torch.minimum(maps[keypoints], 1 - heat.amax(0))
+        fields = maps[output.heatmap_channels :]
+        for limb in self._contract.skeleton.limbs:
+            _correct_limb(fields, people, limb, output.stride)
+
+
+def _heatmaps(people: Points, stride: int, cells_hw: tuple[int, ...]) -> NDArray[np.float32]:
+    """(P, K, 3) crop pixels -> (K, h, w): a Gaussian at each keypoint; the nearest person's where they overlap."""
+    x, y = (stride * (np.arange(n) + 0.5) for n in cells_hw[::-1])
+    distance = (x[None, None, None, :] - people[:, :, 0, None, None]) ** 2 + (y[None, None, :, None] - people[:, :, 1, None, None]) ** 2
+    peaks = np.exp(-distance / (2 * _SPREAD_PX**2)) * (people[:, :, 2, None, None] > 0)
+    return np.asarray(peaks.max(0), np.float32)
+
+
+def _correct_limb(fields: Tensor, people: Points, limb: Limb, stride: int) -> None:
+    """Writes the unit vector along the limb where the teacher's field is shorter than what the labels give."""
+    h, w = fields.shape[1:]
+    y, x = np.mgrid[:h, :w] + 0.5
+    total, count = np.zeros((2, h, w)), np.zeros((h, w))
+    for person in people:
+        start, end = person[limb.start], person[limb.end]
+        if min(start[2], end[2]) <= 0:
+            continue
+        a, b = start[:2] / stride, end[:2] / stride
+        length = float(np.hypot(*(b - a)))
+        if length < 1e-3:
+            continue
+        unit = (b - a) / length
+        along = (x - a[0]) * unit[0] + (y - a[1]) * unit[1]
+        across = np.abs((x - a[0]) * unit[1] - (y - a[1]) * unit[0])
+        inside = (along >= -_LIMB_CELLS) & (along <= length + _LIMB_CELLS) & (across <= _LIMB_CELLS)
+        total += unit[:, None, None] * inside
+        count += inside
+    if not count.any():
+        return
+    field = torch.from_numpy(total / np.maximum(count, 1)).to(fields.dtype)
+    stronger = field.square().sum(0) > fields[limb.x].square() + fields[limb.y].square()
+    fields[limb.x] = torch.where(stronger, field[0], fields[limb.x])
+    fields[limb.y] = torch.where(stronger, field[1], fields[limb.y])
+
+
+def _people_from_json(path: Path, album: Album, skeleton: Skeleton) -> dict[int, Points]:
+    """Place in the album -> (P, K, 3) in the album's pixels, with visibility last."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations", "categories")):
+        raise ConfigError(f"{path}: wanted COCO keypoint annotations with images, annotations, categories")
+    places = {file.name: place for place, file in enumerate(album.paths)}
+    place_of = {image["id"]: places[image["file_name"]] for image in data["images"] if image["file_name"] in places}
+    if not place_of:
+        raise ConfigError(f"{path}: none of its {len(data['images'])} pictures is in the folder that --labelled-images names")
+    names = {category["id"]: category.get("keypoints", []) for category in data["categories"]}
+    found = defaultdict(list)
+    for person in data["annotations"]:
+        place = place_of.get(person["image_id"])
+        if place is not None and person.get("num_keypoints") and not person.get("iscrowd"):
+            found[place].append(_ordered(person, names.get(person["category_id"], []), skeleton, path) * (*[album.scales[place]] * 2, 1))
+    return {place: np.stack(people) for place, people in found.items()}
+
+
+def _ordered(person: dict[str, Any], names: Sequence[str], skeleton: Skeleton, path: Path) -> Points:
+    """(K, 3) in the skeleton's order; a neck is between the shoulders, what the labels do not have is not visible."""
+    marked = np.array(person["keypoints"], np.float64).reshape(-1, 3)
+    if len(marked) != len(names):
+        raise ConfigError(f"{path}: a person has {len(marked)} keypoints, its category names {len(names)}: correct the file")
+    by_name = dict(zip(names, marked, strict=True))
+    if _NECK not in by_name and {"left_shoulder", "right_shoulder"} <= by_name.keys():
+        shoulders = np.stack([by_name["left_shoulder"], by_name["right_shoulder"]])
+        by_name[_NECK] = shoulders.mean(0) if shoulders[:, 2].all() else np.zeros(3)
+    return np.stack([by_name.get(name, np.zeros(3)) for name in skeleton.keypoints])

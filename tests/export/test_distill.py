@@ -1,0 +1,176 @@
+"""`pose-distill` from its command line: a student learns, is killed, continues, and is exported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import painted_people
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+from typer.testing import CliRunner, Result
+
+from edgepose.engines.target import target_named
+from edgepose.export.checkpoint import load_state_dict
+from edgepose.export.distill.course import save_weights
+from edgepose.export.distill.teacher import open_teacher
+from edgepose.export.distill_cli import app
+from edgepose.export.exporter import export_bundles
+from edgepose.export.network import network_from_architecture
+from edgepose.export.networks.edgepose import SIZES, EdgePose
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number, picture in enumerate(painted_people.painted_pictures(16)):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(painted_bundles: dict[str, Path], photos: Path) -> list[str]:
+    named = {"teacher": painted_bundles["ov-fp32"], "images": photos, "student": "edgepose-n", "crop": 64, "batch": 8, "steps": STEPS}
+    return [text for key, value in named.items() for text in (f"--{key}", str(value))]
+
+
+def distill(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def diary(weights: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in weights.with_suffix(".jsonl").read_text().splitlines()]
+
+
+def distance(weights: Path, bundles: dict[str, Path]) -> float:
+    """Mean squared difference of a student's maps from its teacher's, on painted people that it never saw."""
+    pictures = np.ascontiguousarray(painted_people.painted_pictures(8, seed=7)[:, :, :96])
+    wanted = avg_pool2d(open_teacher(bundles["ov-fp32"], 8, 96, torch.device("cpu")).teach(pictures).maps.float(), 2)
+    student = network_from_architecture("edgepose-n", weights, painted_people.CONTRACT.skeleton).module
+    assert student is not None
+    with torch.no_grad():
+        found = student((torch.from_numpy(pictures).permute(0, 3, 1, 2).float() - 128) / 255)
+    return float((torch.cat(found, 1) - wanted).square().mean())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = tmp_path_factory.mktemp("whole") / "student.pth"
+    done = distill(*options, "--out", weights, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["step"] == STEPS
+    return weights
+
+
+def test_a_short_distillation_brings_the_student_near_its_teacher(
+    uninterrupted: Path, painted_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "untrained.pth", EdgePose(SIZES["n"], heatmaps=3, pafs=2), {})
+
+    assert distance(uninterrupted, painted_bundles) < 0.3 * distance(tmp_path / "untrained.pth", painted_bundles)
+
+
+def test_a_short_distillation_leaves_weights_log_state_and_sheets(uninterrupted: Path) -> None:
+    began, finished = diary(uninterrupted)
+
+    assert (began["event"], finished["event"]) == ("began", "finished")
+    assert began["features"] and began["pictures"] == 16 and began["set_steps"] == STEPS
+    assert finished["pictures"] == 8 * STEPS and finished["maps"] > 0
+    sheets = sorted(uninterrupted.with_suffix(".sheets").iterdir())
+    assert [s.name for s in sheets] == [f"{STEPS:07d}.jpg"]
+    assert cv2.imread(str(sheets[0])).shape == (4 * 64, 6 * 64, 3)
+    state = torch.load(uninterrupted, weights_only=True)
+    assert state["cfg"]["arch"] == "edgepose-n" and state["cfg"]["skeleton"] == "dumbbell"
+    assert all(v.dtype == torch.float16 for v in state["state_dict"].values() if v.ndim == 4)
+    assert sorted(p.name for p in uninterrupted.parent.iterdir() if p.name.startswith(".")) == []
+
+
+def test_the_weights_become_a_bundle_that_finds_people(uninterrupted: Path, tmp_path: Path) -> None:
+    skeleton = painted_people.CONTRACT.skeleton
+    network = network_from_architecture("edgepose-n", uninterrupted, skeleton).resized(painted_people.HEIGHT, painted_people.WIDTH)
+    pictures = painted_people.painted_pictures(4, seed=9)
+
+    (made,) = export_bundles(network, [target_named("ov-fp32")], tmp_path, pictures=pictures)
+
+    assert made.bundle.contract.output.stride == 8
+    assert made.bundle.contract.skeleton == painted_people.CONTRACT.skeleton
+
+
+def test_the_same_command_again_has_nothing_left_to_do(options: list[str], uninterrupted: Path) -> None:
+    before = load_state_dict(uninterrupted)
+
+    done = distill(*options, "--out", uninterrupted)
+
+    assert done.exit_code == 0, done.output
+    assert [line["event"] for line in diary(uninterrupted)][-2:] == ["resumed", "finished"]
+    assert all(torch.equal(value, before[name]) for name, value in load_state_dict(uninterrupted).items())
+
+
+def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(
+    options: list[str], uninterrupted: Path, painted_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """SIGKILL in the middle, then the same command again."""
+    weights = tmp_path / "student.pth"
+    command = [str(Path(sys.executable).parent / "pose-distill"), *options, "--out", str(weights), "--checkpoint-minutes", "0.01"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not weights.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert weights.exists() and not any(line["event"] == "finished" for line in diary(weights))
+
+    done = distill(*options, "--out", weights)
+
+    assert done.exit_code == 0, done.output
+    events = {line["event"]: line for line in diary(weights)}
+    assert 0 < events["resumed"]["step"] < STEPS and events["finished"]["step"] == STEPS
+    assert 0.5 < distance(weights, painted_bundles) / distance(uninterrupted, painted_bundles) < 2  # it fell tenfold meanwhile
+
+
+def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "student.pth"
+    state = weights.with_suffix(".state.pt")
+    state.write_bytes(uninterrupted.with_suffix(".state.pt").read_bytes())
+    refused(distill(*options, "--out", weights, "--student", "edgepose-s"), "holds a training of edgepose-n, asked for edgepose-s")
+    refused(distill(*options, "--out", weights, "--optimiser", "adamw"), "belongs to another teacher or optimiser")
+    state.write_bytes(state.read_bytes()[:1000])
+    refused(distill(*options, "--out", weights), "not a training that pose-distill saved", "remove it to begin anew")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--student", "edgepose-x"], "student 'edgepose-x' is unknown (did you mean 'edgepose-s'?)"),
+        (["--teacher", "none.pth"], "none.pth: no such file or bundle"),
+        (["--images", "nowhere"], "nowhere"),
+        (["--device", "tpu"], "device 'tpu': wanted auto, cpu or cuda"),
+        (["--labels", "none.json", "--labelled-images", "."], "no picture in this folder"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(options: list[str], tmp_path: Path, change: list[str], words: str) -> None:
+    refused(distill(*options, "--out", tmp_path / "student.pth", *change), words)
+
+
+@pytest.mark.parametrize("change", [["--crop", "100"], ["--optimiser", "sgd"], ["--labels", "a.json"], ["--coco", "a.json"]])
+def test_wrong_usage_ends_with_2(options: list[str], tmp_path: Path, change: list[str]) -> None:
+    assert distill(*options, "--out", tmp_path / "student.pth", *change).exit_code == 2
+
+
+def refused(done: Result, *words: str) -> None:
+    """CliRunner does not go through `main`, which makes one line of an error."""
+    assert done.exit_code == 1
+    line = str(done.exception)
+    assert "\n" not in line
+    assert all(word in line for word in words), line

@@ -1,0 +1,289 @@
+"""The parts of `pose-distill`, each by itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import painted_people
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edgepose.engines.errors import CheckpointError, ConfigError, InferenceFailed
+from edgepose.engines.skeleton import COCO18
+from edgepose.export.checkpoint import architecture_of, load_state_dict
+from edgepose.export.distill.accuracy import model_from_module
+from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folders
+from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_view
+from edgepose.export.distill.clock import WorkingClock
+from edgepose.export.distill.features import bottlenecks
+from edgepose.export.distill.labels import CocoPeople
+from edgepose.export.distill.optimiser import Muon, learning_rate, orthogonalised
+from edgepose.export.distill.supply import Batch, Stock, Supply
+from edgepose.export.distill.teacher import Lesson, OpenVinoTeacher, TorchTeacher, open_teacher
+from edgepose.export.distill.training import map_pooling
+from edgepose.export.networks.human_pose_estimation_0001 import HumanPoseEstimation0001
+
+CPU = torch.device("cpu")
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def teacher(painted_bundles: dict[str, Path]) -> OpenVinoTeacher:
+    opened = open_teacher(painted_bundles["ov-fp32"], 4, SIDE, CPU)
+    assert isinstance(opened, OpenVinoTeacher)
+    return opened
+
+
+@pytest.fixture
+def album() -> Album:
+    pictures = tuple(painted_people.painted_pictures(6))
+    return Album(tuple(Path(f"{n}.png") for n in range(6)), pictures, (1.0,) * 6)
+
+
+def random_views(count: int, picture_wh: tuple[int, int], side: int) -> list[View]:
+    random = np.random.default_rng(0)
+    return [random_view(picture_wh, side, random) for _ in range(count)]
+
+
+def test_large_pictures_are_kept_smaller_and_say_by_how_much(tmp_path: Path) -> None:
+    for name, size in (("2.png", (1200, 600)), ("10.png", (40, 30))):
+        cv2.imwrite(str(tmp_path / name), np.zeros((size[1], size[0], 3), np.uint8))
+    told: list[tuple[int, int]] = []
+
+    album = album_from_folders([tmp_path], lambda done, whole: told.append((done, whole)))
+
+    assert [p.name for p in album.paths] == ["2.png", "10.png"]
+    assert [p.shape for p in album.pictures] == [(LONGEST_SIDE // 2, LONGEST_SIDE, 3), (30, 40, 3)]
+    assert album.scales == (LONGEST_SIDE / 1200, 1.0)
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_a_dot_lands_in_the_crop_where_its_view_says() -> None:
+    picture = np.zeros((240, 320, 3), np.uint8)
+    cv2.circle(picture, (200, 90), 9, (255, 255, 255), -1)
+    seen = 0
+    for view in random_views(40, (320, 240), 192):
+        crop = np.empty((192, 192, 3), np.uint8)
+        crop_into(crop, picture, View(view.matrix, tiled=False))
+        person = np.array([[[200.5, 90.5, 2.0]] + [[0.0, 0.0, 0.0]] * 17])
+        x, y = view.on_crop(person, COCO18)[0, 0, :2]
+        if min(x, y) < 20 or max(x, y) > 172:
+            continue
+        bright = crop[..., 0].astype(float) * (crop[..., 0] > 128)
+        rows, columns = np.mgrid[:192, :192] + 0.5
+        assert (bright * columns).sum() / bright.sum() == pytest.approx(x, abs=0.3)
+        assert (bright * rows).sum() / bright.sum() == pytest.approx(y, abs=0.3)
+        seen += 1
+    assert seen > 10
+
+
+def test_a_mirror_makes_right_of_left() -> None:
+    order = mirrored_order(COCO18)
+
+    for place, other in enumerate(order):
+        assert order[other] == place
+        assert COCO18.keypoints[other].replace("right", "left") == COCO18.keypoints[place].replace("right", "left")
+    assert order[COCO18.keypoints.index("neck")] == COCO18.keypoints.index("neck")
+    assert order[COCO18.keypoints.index("left_knee")] == COCO18.keypoints.index("right_knee")
+
+
+def test_the_camera_repeats_itself_by_its_seed_and_keeps_to_the_levels() -> None:
+    pictures = torch.full((4, 3, 16, 16), 100.0)
+    first, second = (Camera(3).shoot(pictures.clone()) for _ in range(2))
+
+    assert torch.equal(first, second)
+    assert float(first.min()) >= 0 and float(first.max()) <= 255
+    assert not torch.equal(first[0], first[1])
+
+
+def test_the_features_of_a_teacher_are_those_that_all_its_outputs_depend_on() -> None:
+    torch.manual_seed(0)
+    network = HumanPoseEstimation0001().eval()
+    contract = architecture_of(network.state_dict()).contract({}, None).resized(SIDE, SIDE)
+    model = model_from_module(network, contract, 1)
+    middle, last = bottlenecks(model, (8, 8))
+    model.add_outputs([middle, last])
+    pictures = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
+
+    found = OpenVinoTeacher(_compiled(model, contract), contract, 2, "").teach(pictures)
+    wanted = TorchTeacher(network, contract, CPU).teach(pictures)
+
+    assert TorchTeacher(network, contract, CPU).feature_channels == (128, 128)
+    for a, b in zip((found.maps, *found.features), (wanted.maps, *wanted.features), strict=True):
+        assert torch.corrcoef(torch.stack([a.float().ravel(), b.float().ravel()]))[0, 1] > 0.99
+
+
+def _compiled(model, contract):  # type: ignore[no-untyped-def]
+    from edgepose.engines.openvino_ import compile_model
+
+    return compile_model(model, contract, "fp32", "CPU", 1, 1)[0]
+
+
+def test_a_bundle_teaches_at_another_size_than_it_was_made_for(teacher: OpenVinoTeacher) -> None:
+    pictures = np.ascontiguousarray(painted_people.painted_pictures(4)[:, :SIDE, :SIDE])
+
+    lesson = teacher.teach(pictures)
+
+    assert lesson.maps.shape == (4, 5, SIDE // 4, SIDE // 4) and lesson.maps.dtype == torch.float16
+    assert len(lesson.features) == 2 and teacher.feature_channels == tuple(f.shape[1] for f in lesson.features)
+    assert float(lesson.maps[:, :2].max()) > 0.5
+
+
+def test_the_same_seed_and_number_give_the_same_crops(album: Album, teacher: OpenVinoTeacher) -> None:
+    with Supply(album, teacher, 4, seed=1, first=5) as supply:
+        running = supply.next(), supply.next()
+    alone = Supply(album, teacher, 4, seed=1)
+
+    for batch, number in zip(running, (5, 6), strict=True):
+        again = alone.batch(number)
+        assert torch.equal(batch.pictures, again.pictures)
+        assert torch.equal(batch.lesson.maps, again.lesson.maps)
+    assert not torch.equal(running[0].pictures, running[1].pictures)
+
+
+def test_what_the_teachers_thread_raises_reaches_the_student(album: Album, teacher: OpenVinoTeacher) -> None:
+    class Tired:
+        contract, feature_channels, description = teacher.contract, teacher.feature_channels, ""
+
+        def teach(self, pictures: NDArray[np.uint8]) -> Lesson:
+            raise InferenceFailed(f"enough of {len(pictures)}")
+
+    with Supply(album, Tired(), 4, seed=1) as supply, pytest.raises(InferenceFailed, match="enough of 4"):
+        supply.next()
+
+
+def test_the_stock_forgets_the_oldest() -> None:
+    stock = Stock(6)
+    for value in range(3):
+        pictures = torch.full((4, 8, 8, 3), value, dtype=torch.uint8)
+        stock.add(Batch(pictures, Lesson(torch.zeros(4, 5, 1, 1), (torch.zeros(4, 2, 1, 1),))))
+
+    drawn = stock.draw(200, torch.Generator().manual_seed(0))
+
+    assert len(stock) == 6
+    assert drawn.pictures.unique().tolist() == [1, 2]
+    assert drawn.lesson.features[0].shape == (200, 2, 1, 1)
+
+
+def labels_file(path: Path, keypoints: list[list[float]], names: list[str]) -> Path:
+    flat = list(itertools.chain.from_iterable(keypoints))
+    person = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "num_keypoints": len(keypoints), "keypoints": flat}
+    content = {"images": [{"id": 7, "file_name": "0.png"}], "annotations": [person], "categories": [{"id": 1, "keypoints": names}]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_labels_add_what_the_teacher_missed_and_leave_what_it_saw(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [44, 36, 2]], ["red", "blue"])
+    people = CocoPeople(file, album, teacher.contract)
+    maps = torch.zeros(5, 16, 16, dtype=torch.float16)
+    maps[2] = 1
+    maps[0, 2, 2] = 0.7
+
+    people.correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
+
+    assert people.knows(0) and not people.knows(1) and len(people) == 1
+    assert maps[0].argmax() == 9 * 16 + 5 or maps[0].argmax() == 8 * 16 + 4  # 20 px lies between cells 4 and 5, 36 between 8 and 9
+    assert float(maps[0].max()) > 0.9 and float(maps[1, 8:10, 10:12].min()) > 0.9
+    assert float(maps[0, 2, 2]) == pytest.approx(0.7, abs=1e-3)
+    assert float(maps[2, 8, 5]) < 0.1 and float(maps[2, 0, 15]) == 1
+    assert maps[3, 8, 5:11].tolist() == [1] * 6 and float(maps[4].abs().max()) == 0 and float(maps[3, 2].max()) == 0
+
+
+def test_a_neck_is_between_two_marked_shoulders(album: Album, tmp_path: Path) -> None:
+    contract = architecture_of(HumanPoseEstimation0001().state_dict()).contract({}, None)
+    names = ["left_shoulder", "right_shoulder"]
+    file = labels_file(tmp_path / "labels.json", [[80, 40, 2], [40, 60, 2]], names)
+    maps = torch.zeros(57, 12, 20)
+
+    CocoPeople(file, album, contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
+
+    neck = maps[COCO18.keypoints.index("neck")]
+    assert float(neck[6, 7]) > 0.7 and neck.argmax() in (6 * 20 + 7, 5 * 20 + 7, 6 * 20 + 8)
+    assert float(maps[COCO18.keypoints.index("nose")].max()) == 0
+
+
+def test_labels_of_other_pictures_are_refused(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[1, 1, 2]], ["red"])
+    other = Album((Path("else.png"),), album.pictures[:1], (1.0,))
+
+    with pytest.raises(ConfigError, match="none of its 1 pictures is in the folder"):
+        CocoPeople(file, other, teacher.contract)
+    short = labels_file(tmp_path / "short.json", [[1, 1, 2]], ["red", "blue"])
+    with pytest.raises(ConfigError, match="a person has 1 keypoints, its category names 2"):
+        CocoPeople(short, album, teacher.contract)
+
+
+def test_muon_makes_a_step_in_all_directions_alike() -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(3, 16, 144)))
+    tall = torch.linalg.svdvals(orthogonalised(torch.randn(2, 64, 9)))
+
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+    assert float(tall.min()) > 0.3 and float(tall.max()) < 1.3
+
+
+def test_muon_comes_nearer_to_the_bottom_of_a_bowl() -> None:
+    torch.manual_seed(0)
+    wanted = torch.randn(2, 8, 4, 3, 3)
+    weights = [torch.nn.Parameter(torch.zeros(8, 4, 3, 3)) for _ in range(2)]
+    optimiser = Muon(weights, 0.0)
+    for step in range(80):
+        optimiser.param_groups[0]["lr"] = 0.2 * (1 - step / 80)
+        optimiser.zero_grad()
+        sum((w - t).square().sum() for w, t in zip(weights, wanted, strict=True)).backward()  # type: ignore[union-attr]
+        optimiser.step()
+
+    for weight, target in zip(weights, wanted, strict=True):
+        assert float((weight.detach() - target).norm()) < 0.3 * float(target.norm())
+
+
+def test_the_learning_rate_rises_stays_and_falls_at_the_end() -> None:
+    rates = [learning_rate(1.0, step, step / 10_000) for step in range(10_001)]
+
+    assert rates[0] == 1 / 200 and rates[99] == 0.5 and rates[199:8000] == [1.0] * 7801
+    assert rates[9000] == pytest.approx(0.5) and rates[10_000] == 0
+    assert learning_rate(1.0, 2, 2 / 40) == 1
+
+
+def test_a_pause_counts_as_one_usual_step() -> None:
+    times = iter([0.0, 0.5, 1.0, 1.5, 7200.0, 7200.5])
+    clock = WorkingClock(10.0, now=lambda: next(times))
+
+    counted = [clock.tick() for _ in range(5)]
+
+    assert counted == [0.5] * 5
+    assert clock.worked_s == 12.5
+
+
+def test_a_teacher_of_coarser_maps_is_refused(teacher: OpenVinoTeacher) -> None:
+    contract = architecture_of(HumanPoseEstimation0001().state_dict()).contract({}, None)
+    coarse = contract.model_copy(update={"output": contract.output.model_copy(update={"stride": 16})})
+
+    assert map_pooling(teacher.contract, contract) == 2
+    with pytest.raises(ConfigError, match="the teacher's maps have stride 16, the student's 8: wanted a divisor of 8"):
+        map_pooling(coarse, contract)
+
+
+def test_a_checkpoint_is_known_by_its_weights(assets: Path) -> None:
+    state = load_state_dict(assets / "weights" / "human-pose-estimation-0001.pth")
+
+    assert architecture_of(state).name == "human-pose-estimation-0001"
+    del state["stem.weight"]
+    with pytest.raises(CheckpointError, match="fits no known network: the nearest known network is human-pose-estimation-0001"):
+        architecture_of(state)
+
+
+def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file or bundle: wanted a bundle made by pose-export, or a checkpoint"):
+        open_teacher(tmp_path / "none.pth", 4, SIDE, CPU)
+
+
+def test_a_video_is_no_album(assets: Path) -> None:
+    with pytest.raises(ConfigError, match="wanted a folder of pictures"):
+        album_from_folders([assets / "video" / "single_360x360.mp4"])
