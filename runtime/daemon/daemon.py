@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
@@ -23,6 +24,7 @@ from edgepose.runtime.complete_file import replace_file
 from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_toml, without_secrets
 from edgepose.runtime.daemon.event import Event
+from edgepose.runtime.daemon.http.server import HttpServer
 from edgepose.runtime.daemon.hub import Hub
 from edgepose.runtime.daemon.logs import LogTail, start_logging
 from edgepose.runtime.daemon.services import Services, service_plans
@@ -112,23 +114,24 @@ class Daemon:
     def reload(self, text: str | None = None) -> ReloadReport:
         if self._path is None:
             raise ConfigError("no configuration file to reload: the daemon was started by options alone; start it with --config")
-        settings = _settings(self._path, text, self._options)
         if text is not None and not _writable(self._path):
             raise ConfigError(f"{self._path}: cannot be written, so a new configuration would be lost: change the file and send SIGHUP")
-        if not self._reloading.acquire(blocking=False):
+        if not self._reloading.acquire(blocking=text is None):  # who asks by a signal gets no answer to try again after
             return ReloadReport(False, "another configuration is being applied: try again when it is done", ())
         try:
-            return self._exchanged(settings, text)
+            return self._exchanged(_settings(self._path, text, self._options), text)
         finally:
             self._reloading.release()
 
     def refresh(self) -> None:
-        """What a reload left for a calm moment: the HTTP server, whose own request it was. For the main thread, now and then."""
+        """What a reload left for a calm moment: the HTTP server, whose own request it was; and a server that failed. For the main thread,
+        now and then."""
         if not self._reloading.locked():
             self._server.serve(self._settings)
 
     def _exchanged(self, settings: DaemonSettings, text: str | None) -> ReloadReport:
-        before, live = self._settings, [state.name for state in self.cameras() if state.condition == "live"]
+        before, cameras = self._settings, self._station.cameras
+        live = {camera.settings.name for camera in cameras if camera.state().condition == "live"}
         key, changes = _works_key(settings), list[str]()
         try:
             replaced = self._other_engine(settings) if key != self._works_key else None
@@ -142,7 +145,8 @@ class Daemon:
         try:
             changes += self._station.watch(settings.cameras)
             changes += self._services.apply(service_plans(settings, self))
-            reason = self._ailment(settings, live, changes)
+            opened = {camera.settings.name for camera in self._station.cameras if camera not in cameras}
+            reason = self._ailment(settings, live | opened)
             if not reason and text is not None and self._path is not None:
                 replace_file(self._path, text.encode())  # what cannot be kept does not hold
         except EdgePoseError as error:
@@ -184,13 +188,12 @@ class Daemon:
         except EdgePoseError as error:
             logger.error("reload: %s: not all of the configuration before holds again", _line(error))
 
-    def _ailment(self, settings: DaemonSettings, live: list[str], changes: list[str]) -> str:
-        """What is not healthy after a while: the engine, a camera that was touched or gave pictures before. Nothing where all is well."""
+    def _ailment(self, settings: DaemonSettings, names: set[str]) -> str:
+        """What is not healthy after a while: the engine, or a required one of these cameras. Nothing where all is well."""
         self._station.infer(np.zeros((64, 64, 3), np.uint8), _ANSWER_S)
-        touched = {change.split()[1].rstrip(":") for change in changes if change.startswith("camera ")}
-        wanted = {camera.name for camera in settings.cameras if camera.enabled and camera.required}
-        waited = {name: self._station.camera(name).results for name in sorted(wanted & (touched | set(live)))}
-        until = time.monotonic() + _HEALTHY_S
+        wanted = [camera for camera in settings.cameras if camera.name in names and camera.enabled and camera.required]
+        waited = {camera.name: self._station.camera(camera.name).results for camera in wanted}
+        until = time.monotonic() + max([_HEALTHY_S, *(2 / camera.max_fps for camera in wanted if camera.max_fps)])
         while waited:
             waited = {name: results for name, results in waited.items() if self._station.camera(name).results <= results}
             if time.monotonic() > until:
@@ -204,8 +207,6 @@ class _Server:
     """The HTTP server that the configuration asks for."""
 
     def __init__(self, daemon: Daemon) -> None:
-        from edgepose.runtime.daemon.http.server import HttpServer
-
         def made(settings: DaemonSettings) -> HttpServer:
             return HttpServer(settings.server, settings.auth, daemon, daemon._log_tail, daemon.status)
 
@@ -221,23 +222,27 @@ class _Server:
         return ["server: started anew in a moment"] if self._key(settings) != self._key(self._settings) else []
 
     def serve(self, settings: DaemonSettings) -> None:
-        """Where another server is asked for than the one that runs. One that cannot listen leaves the one before. Raises ConfigError at the
-        first."""
-        if self._key(settings) == self._key(self._settings):
+        """Where another server is asked for than the one that runs, or that one failed. One that cannot listen at its new address listens
+        at the old one, with the new tokens; one that can at neither is tried again. Raises ConfigError at the first."""
+        if self._running is not None and not self._running.failed and self._key(settings) == self._key(self._settings):
             return
         before, self._settings = self._settings, settings
         if self._running is not None:
             self._running.stop(2.0)
-        server = self._make(settings)
+            self._running = None
         try:
-            server.start()
+            self._running = self._started(settings)
         except ConfigError as error:
             if before is None:
                 raise
-            logger.error("%s: the server goes on as it was", error)
-            server = self._make(before)
-            server.start()
-        self._running = server
+            logger.error("%s: the server stays where it was", error)
+            with suppress(ConfigError):  # tried again in a moment
+                self._running = self._started(settings.model_copy(update={"server": before.server}))
+
+    def _started(self, settings: DaemonSettings) -> HttpServer:
+        server = self._make(settings)
+        server.start()
+        return server
 
     def stop(self, timeout_s: float) -> None:
         if self._running is not None:

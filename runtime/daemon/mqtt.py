@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
@@ -92,10 +93,11 @@ class MqttClient:
         }
 
     def _run(self) -> None:
-        failures = 0
+        failures, pause = 0, 0.0
         while not self._stopping.is_set():
             began, refused = time.monotonic(), False
             try:
+                self._pause(pause * random.uniform(0.75, 1.25))
                 refused = self._one_connection()
             except Exception as error:  # the top of the thread: the connection is given up and made anew
                 logger.exception("MQTT failed")
@@ -104,7 +106,6 @@ class MqttClient:
             self._outbox.recall()
             failures = 1 if self._proven(began) else failures + 1
             pause = _REFUSED_S if refused else _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
-            self._pause(pause * random.uniform(0.75, 1.25))
 
     def _proven(self, began: float) -> bool:
         return time.monotonic() - began > _PROVEN_S
@@ -237,8 +238,9 @@ class MqttClient:
         self._looked_s = time.monotonic()
         for camera in self._site.cameras():
             self._board.post(self._topics.of_camera(camera.name, "condition"), camera.condition.encode())
-            if (latest := self._site.latest(camera.name)) is not None and camera.condition == "live":
-                self._board.post(self._topics.of_camera(camera.name, "count"), str(len(latest.result.poses)).encode())
+            with suppress(KeyError):  # it was removed between the two questions
+                if (latest := self._site.latest(camera.name)) is not None and camera.condition == "live":
+                    self._board.post(self._topics.of_camera(camera.name, "count"), str(len(latest.result.poses)).encode())
         configured = self._site.configuration().get("cameras")
         self._follow(configured if isinstance(configured, Sequence) else ())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -15,6 +15,7 @@ from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.site import Site
 
+_TELLING = ("events", "hook")
 _END_S = 10.0
 """For a service that is exchanged: a recorder may have much to complete on a slow disk."""
 
@@ -66,16 +67,14 @@ class Services:
         return changes
 
     def stop(self, timeout_s: float) -> None:
-        """All of them at once, so that the slow do not take the time of the others; none starts after that."""
+        """Those that tell of events in half of the time, then those that write them down or send them in all of it; none starts after
+        that."""
         with self._lock:
-            self._stopped, running = True, tuple(self._running.items())
+            self._stopped, running = True, self._running
             self._running = {}
-        stopping = [Thread(target=service.stop, args=(timeout_s,), name=f"edgepose stop {name}") for name, (_, service) in running]
-        until = perf_counter() + timeout_s + 0.5
-        for thread in stopping:
-            thread.start()
-        for thread in stopping:
-            thread.join(max(0.0, until - perf_counter()))
+        tell = {name for name in running if name in _TELLING}
+        for names, left_s in ((tell, timeout_s / 2), (running.keys() - tell, timeout_s)):
+            _stop_together([running[name][1] for name in names], left_s)
 
     def status(self) -> dict[str, dict[str, object]]:
         return {name: service.status() for name, (_, service) in tuple(self._running.items())}
@@ -93,6 +92,16 @@ class Services:
             known = self._running.pop(name, None)
         if known is not None:
             known[1].stop(_END_S)
+
+
+def _stop_together(services: Sequence[Service], timeout_s: float) -> None:
+    """So that the slow do not take the time of the others."""
+    stopping = [Thread(target=service.stop, args=(timeout_s,), name="edgepose stop") for service in services]
+    until = perf_counter() + timeout_s + 0.3
+    for thread in stopping:
+        thread.start()
+    for thread in stopping:
+        thread.join(max(0.0, until - perf_counter()))
 
 
 def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:

@@ -123,9 +123,11 @@ class Station:
             after[each.name] = camera
         changes += [f"camera {name}: removed" for name in before if name not in after]
         self._cameras = after
-        for camera in before.values():
-            if camera is not after.get(camera.settings.name):
-                self._close(camera)  # before any is opened: a device gives its picture to one
+        gone = [camera for camera in before.values() if camera is not after.get(camera.settings.name)]
+        for camera in gone:
+            camera.source.stop()  # all are told before any is waited for
+        for camera in gone:
+            self._close(camera)  # before any is opened: a device gives its picture to one
         for camera in after.values():
             if camera.settings.enabled and camera.number is None:
                 self._open(camera)

@@ -27,6 +27,8 @@ DOOR = '[[cameras]]\nname = "door"\nsource = "test:pattern?width=320&height=180&
 BOX = 2_000_000
 """Bytes of the disk that is filled."""
 
+_ON_THEIR_WAY = 5
+"""Four inferences in flight and one frame that waits."""
 Bundles = dict[str, Path]
 
 
@@ -34,6 +36,12 @@ def tell(fault: str, **figures: object) -> None:
     if place := os.environ.get("EDGEPOSE_FAULTS"):
         with Path(place).open("a") as file:
             file.write(json.dumps({"fault": fault, **figures}) + "\n")
+
+
+def lost(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
+    """Of a camera's frames between two looks at it: dropped for newer ones, and gone without a word (up to five are on their way)."""
+    inside = after["captured"] - after["dropped"] - after["results"]
+    return {"frames_dropped": after["dropped"] - before["dropped"], "frames_unaccounted_for": max(0, inside - _ON_THEIR_WAY)}
 
 
 @pytest.fixture
@@ -140,17 +148,18 @@ def test_an_end_under_load_is_quick_and_leaves_complete_files(daemon: Callable[.
 
 def test_a_reload_touches_what_changed_and_nothing_else(daemon: Callable[..., DaemonProcess]) -> None:
     with daemon(PATTERN + DOOR) as ours:
-        before = ours.results("hall")
+        before = ours.camera("hall")
         new = ours.configure(PATTERN + DOOR.replace("seed=1", "seed=2") + '[[cameras]]\nname = "roof"\nsource = "test:pattern?fps=10"\n')
         began = time.monotonic()
         report = ours.ask("/api/config", "PUT", new.encode())
         took_s = time.monotonic() - began
         assert report["applied"] and report["changes"] == ["camera door: opened anew", "camera roof: added"]
-        hall = ours.camera("hall")
-        assert hall["results"] > before and hall["captured"] - hall["dropped"] - hall["results"] <= 6, "every frame is accounted for"
+        ours.moves("hall")
+        loss = lost(before, ours.camera("hall"))
+        assert loss["frames_unaccounted_for"] == 0
         assert ours.config.read_text() == new
         assert [camera["name"] for camera in ours.ask("/api/cameras")] == ["hall", "door", "roof"]
-    tell("reload, good", healthy_s=took_s, results_lost=0)
+    tell("reload, good", healthy_s=took_s, **loss)
 
 
 def test_a_reload_that_is_not_valid_changes_nothing(daemon: Callable[..., DaemonProcess]) -> None:
@@ -168,15 +177,17 @@ def test_a_reload_that_is_not_valid_changes_nothing(daemon: Callable[..., Daemon
 def test_a_reload_that_does_not_become_healthy_is_rolled_back(daemon: Callable[..., DaemonProcess]) -> None:
     with daemon(PATTERN + DOOR) as ours:
         text = ours.config.read_text()
-        before = ours.results("hall")
+        before = ours.camera("hall")
         broken = text.replace("test:pattern?width=320&height=180&fps=20&seed=1", "rtsp://127.0.0.1:9/nobody")
         began = time.monotonic()
         status, answer = ours.refused("/api/config", "PUT", broken.encode())
         took_s = time.monotonic() - began
         assert status == 409 and "camera door" in json.dumps(answer)
-        assert ours.config.read_text() == text and ours.camera("hall")["results"] > before
+        assert ours.config.read_text() == text and ours.camera("hall")["results"] > before["results"]
         healthy_s = until(ours.is_ready, "as before")
-    tell("reload, bad: a camera that is not there", refused_after_s=took_s, healthy_s=healthy_s, results_lost=0)
+        loss = lost(before, ours.camera("hall"))
+        assert loss["frames_unaccounted_for"] == 0
+    tell("reload, bad: a camera that is not there", refused_after_s=took_s, healthy_s=healthy_s, **loss)
 
 
 def test_a_reload_goes_through_while_a_camera_is_down(daemon: Callable[..., DaemonProcess], painted_pictures: list[Path]) -> None:
@@ -200,16 +211,17 @@ def test_a_torn_bundle_is_refused_and_the_engine_goes_on(
         weights = next(bundle.glob("*.bin"))
         whole = weights.read_bytes()
         weights.write_bytes(whole[: len(whole) // 2])
-        before = ours.results("hall")
+        before = ours.camera("hall")
         status, answer = ours.refused("/api/config", "PUT", ours.config.read_text().encode())
         assert status == 409 and "net.pose" in json.dumps(answer)
-        assert ours.results("hall") >= before
         ours.moves("hall")
+        loss = lost(before, ours.camera("hall"))
+        assert loss["frames_unaccounted_for"] == 0
         weights.write_bytes(whole)
         report = ours.ask("/api/config", "PUT", ours.config.read_text().encode())
         assert report["applied"] and "engine: opened anew" in report["changes"][0]
         ours.moves("hall")
-    tell("bundle torn during reload", results_lost=0)
+    tell("bundle torn during reload", **loss)
 
 
 FAILING = """
@@ -246,6 +258,7 @@ def test_a_hook_that_throws_or_never_returns_does_no_harm(daemon: Callable[..., 
     hook = tmp_path / "hook.py"
     hook.write_text("def on_poses(camera, poses):\n    raise ZeroDivisionError('mine')\n")
     with daemon(PATTERN + f'[hook]\nfile = "{hook}"\ntimeout_s = 0.5\n') as ours:
+        before = ours.camera("hall")
         until(lambda: ours.service("hook")["exceptions"] > 2, "the hook throws")
         assert "ZeroDivisionError" in ours.log.read_text()
         hook.write_text("def on_poses(camera, poses):\n    while True: pass\n")
@@ -253,7 +266,8 @@ def test_a_hook_that_throws_or_never_returns_does_no_harm(daemon: Callable[..., 
         until(lambda: ours.service("hook")["timeouts"] >= 1, "the hook is ended")
         fps = ours.camera("hall")["fps"]
         ours.moves("hall")
-    tell("hook that throws, hook that never returns", camera_fps=fps, results_lost=0)
+        hall = ours.camera("hall")
+    tell("hook that throws, hook that never returns", camera_fps=fps, **lost(before, hall))
 
 
 def test_two_hundred_clients_a_quarter_of_which_never_read(daemon: Callable[..., DaemonProcess]) -> None:
@@ -300,8 +314,9 @@ def test_a_broker_that_goes_away_loses_no_event(daemon: Callable[..., DaemonProc
             back_s = until(lambda: ours.service("mqtt")["connected"], "connected again", 90)
             published = ours.service("hook")["published"]
             until(lambda: ours.service("mqtt")["delivered"] >= published, "all events of that time are delivered")
-            assert ours.service("mqtt")["dropped"] == 0
-        tell("MQTT broker down and back", away_s=away_s, healthy_s=back_s, events_lost=0)
+            dropped = ours.service("mqtt")["dropped"]
+            assert dropped == 0
+        tell("MQTT broker down and back", away_s=away_s, healthy_s=back_s, events_delivered=published, events_lost=dropped)
     finally:
         process.kill()
         process.wait()

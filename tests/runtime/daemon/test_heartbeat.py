@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgepose.runtime.daemon.heartbeat import Heartbeat
+
+
+@dataclass
+class Counters:
+    """What a heartbeat reads of a station, and a clock."""
+
+    captured: int = 0
+    delivered: int = 0
+    trouble: str = ""
+    now_s: float = 0.0
+    beats: list[bool] = field(default_factory=list)
+
+    @property
+    def cameras(self) -> tuple[Any, ...]:
+        return (SimpleNamespace(count=SimpleNamespace(captured=self.captured)),)
+
+    def pass_by(self, heartbeat: Heartbeat, seconds: int, captured: int, delivered: int) -> list[bool]:
+        """What it says, asked once a second while so many frames a second come and results go."""
+        said = []
+        for _ in range(seconds):
+            self.now_s, self.captured, self.delivered = self.now_s + 1, self.captured + captured, self.delivered + delivered
+            said.append(heartbeat.beats())
+        return said
+
+
+@pytest.fixture
+def station() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def heartbeat(station: Counters) -> Heartbeat:
+    return Heartbeat(station, lambda: station.now_s)  # type: ignore[arg-type]
+
+
+def test_it_beats_while_results_come(station: Counters, heartbeat: Heartbeat) -> None:
+    assert all(station.pass_by(heartbeat, 60, 20, 15))
+
+
+def test_cameras_that_give_nothing_are_no_reason_to_start_anew(station: Counters, heartbeat: Heartbeat) -> None:
+    assert all(station.pass_by(heartbeat, 600, 0, 0))
+
+
+def test_frames_without_results_end_it_after_ten_seconds(station: Counters, heartbeat: Heartbeat) -> None:
+    station.pass_by(heartbeat, 5, 20, 15)
+    said = station.pass_by(heartbeat, 15, 20, 0)
+    assert said == [True] * 10 + [False] * 5
+    assert station.pass_by(heartbeat, 2, 20, 15) == [True, True]
+
+
+def test_an_engine_that_is_opened_again_has_two_minutes(station: Counters, heartbeat: Heartbeat) -> None:
+    station.trouble = "the device was lost"
+    said = station.pass_by(heartbeat, 130, 20, 0)
+    assert said == [True] * 120 + [False] * 10
