@@ -67,7 +67,7 @@ class Daemon:
         self._stopping.set()
         self._server.stop(0.7)
         self._station.stop(1.5)
-        self._services.stop(1.5)
+        self._services.stop(1.2)
         self.events.close()
 
     @property
