@@ -12,6 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
+from edgepose.engines.sysfs import number_in, text_in
+
 _SAMPLE_S = 0.1
 
 
@@ -26,10 +28,10 @@ class PowerState:
 
 def power_state(root: Path = Path("/")) -> PowerState:
     """The mean clock of all cores and the hottest zone."""
-    clocks = [_number(file) for file in sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    zones = [_number(file) for file in sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))]
+    clocks = [number_in(file) for file in sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    zones = [number_in(file) for file in sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))]
     known, hot = [c for c in clocks if c is not None], [z for z in zones if z is not None]
-    mode = _text(root / "var/lib/nvpmodel/status") or _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    mode = text_in(root / "var/lib/nvpmodel/status") or text_in(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return PowerState(mode, sum(known) / len(known) / 1e3 if known else None, max(hot) / 1e3 if hot else None)
 
 
@@ -38,7 +40,7 @@ class EnergyMeter:
 
     def __init__(self, root: Path = Path("/")) -> None:
         zones = sorted((root / "sys/class/powercap").glob("intel-rapl:?"))  # psys, beside them, counts the packages again
-        self._packages = [z for z in zones if (_text(z / "name") or "").startswith("package") and _number(z / "energy_uj") is not None]
+        self._packages = [z for z in zones if (text_in(z / "name") or "").startswith("package") and number_in(z / "energy_uj") is not None]
         self._rails = _rails(root)
         self.joules: float | None = None
         self._done = threading.Event()
@@ -47,11 +49,11 @@ class EnergyMeter:
     @property
     def source(self) -> str | None:
         if self._packages:
-            return "RAPL " + ", ".join(_text(p / "name") or p.name for p in self._packages)
+            return "RAPL " + ", ".join(text_in(p / "name") or p.name for p in self._packages)
         return "INA3221 " + ", ".join(rail.name for rail in self._rails) if self._rails else None
 
     def __enter__(self) -> EnergyMeter:
-        self._before = [_number(p / "energy_uj") for p in self._packages]
+        self._before = [number_in(p / "energy_uj") for p in self._packages]
         if self._rails and not self._packages:
             self._done.clear()
             self._thread = threading.Thread(target=self._integrate, name="edgepose energy", daemon=True)
@@ -84,16 +86,16 @@ class _Rail:
 
     @property
     def watts(self) -> float:
-        return (_number(self.volts) or 0) * (_number(self.amperes) or 0) / 1e6
+        return (number_in(self.volts) or 0) * (number_in(self.amperes) or 0) / 1e6
 
 
 def _rails(root: Path) -> list[_Rail]:
     """The input rail where a monitor has one, which holds all others (VDD_IN: Orin Nano and NX, Xavier NX); else all of them."""
     rails = []
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if _text(monitor / "name") == "ina3221":
+        if text_in(monitor / "name") == "ina3221":
             for label in sorted(monitor.glob("in*_label")):
-                number, name = label.name.removeprefix("in").removesuffix("_label"), _text(label) or ""
+                number, name = label.name.removeprefix("in").removesuffix("_label"), text_in(label) or ""
                 if (monitor / f"curr{number}_input").is_file():
                     rails.append(_Rail(name, monitor / f"in{number}_input", monitor / f"curr{number}_input"))
     whole = [rail for rail in rails if rail.name == "VDD_IN"]
@@ -102,20 +104,5 @@ def _rails(root: Path) -> list[_Rail]:
 
 def _used(package: Path, before: float | None) -> float:
     """Microjoules; the counter starts anew at its range."""
-    now, start = _number(package / "energy_uj") or 0, before or 0
-    return now - start if now >= start else now - start + (_number(package / "max_energy_range_uj") or 0)
-
-
-def _number(file: Path) -> float | None:
-    text = _text(file)
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
+    now, start = number_in(package / "energy_uj") or 0, before or 0
+    return now - start if now >= start else now - start + (number_in(package / "max_energy_range_uj") or 0)

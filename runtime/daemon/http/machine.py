@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepose.engines.sysfs import number_in, text_in
+
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
@@ -25,34 +27,19 @@ def machine_state(root: Path = Path("/")) -> MachineState:
 def _powers(root: Path) -> Iterator[tuple[str, float]]:
     """hwmon's own watts; of an INA3221, as Jetsons have it, volts times amperes of each of its channels."""
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        yield from _numbers(monitor, "power*_input", 1e-6, None, f"{_text(monitor / 'name') or monitor.name} ")
+        yield from _numbers(monitor, "power*_input", 1e-6, None, f"{text_in(monitor / 'name') or monitor.name} ")
         for label in sorted(monitor.glob("in*_label")):
             number = label.name.removeprefix("in").removesuffix("_label")
-            volts, amperes = (_number(monitor / f"{kind}{number}_input") for kind in ("in", "curr"))
+            volts, amperes = (number_in(monitor / f"{kind}{number}_input") for kind in ("in", "curr"))
             if volts is not None and amperes is not None:
-                yield _text(label) or label.name, volts * amperes / 1e6
+                yield text_in(label) or label.name, volts * amperes / 1e6
 
 
 def _numbers(folder: Path, pattern: str, scale: float, name: str | None = None, before: str = "") -> Iterator[tuple[str, float]]:
     """Named by the file `name` beside it together with its folder, or by the folder."""
     for file in sorted(folder.glob(pattern)):
-        number = _number(file)
+        number = number_in(file)
         if number is not None:
             place = next(part for part in file.relative_to(folder).parts)
-            said = _text(file.parent / name) if name else None
+            said = text_in(file.parent / name) if name else None
             yield before + (f"{place} {said}" if said else place), number * scale
-
-
-def _number(file: Path) -> float | None:
-    text = _text(file)
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
