@@ -17,12 +17,8 @@ class RateLimit:
         self._per_s, self._burst, self._clock = per_minute / 60, burst, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, address: str) -> float:
-        """Seconds until it may again; 0 now."""
-        return max(0.0, (1 - self._now_left(_network(address))) / self._per_s)
-
     def take(self, address: str) -> float:
-        """The same, and counts where it may."""
+        """Seconds until it may again; 0 now, which counts."""
         network = _network(address)
         left = self._now_left(network)
         if left < 1:
