@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,9 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connected
 
 from edgepose.runtime.daemon.event import Event
-from edgepose.runtime.daemon.http.broadcast import Item, Outlet
+from edgepose.runtime.daemon.http.broadcast import Broadcast, Item, Outlet
+from edgepose.runtime.daemon.http.pictures import Pictures
+from edgepose.runtime.daemon.http.settings import ServerSettings
 
 PATIENCE_S = 15.0
 POSES = "/api/poses/stream"
@@ -133,6 +136,22 @@ def _picture_header(socket: ClientConnection) -> dict[str, int]:
         if isinstance(message, bytes):
             header: dict[str, int] = json.loads(message[4 : 4 + struct.unpack_from(">I", message)[0]])
             return header
+
+
+def test_nothing_is_kept_of_cameras_that_are_gone(site: SmallSite) -> None:
+    async def kept() -> set[str]:
+        broadcast = Broadcast(site, 16, lambda _: None)
+        pictures = Pictures(site, ServerSettings(), broadcast)
+        watching = broadcast.open("test", frozenset({"picture"}), None)
+        result = site.latest("camera-0")
+        assert result is not None
+        for camera in (*(f"gone-{number}" for number in range(5)), "camera-0"):
+            broadcast.seen[0](replace(result, camera=camera))
+            assert await asyncio.wait_for(watching.take(), PATIENCE_S)
+        pictures.close()
+        return {key.camera for key in (*pictures._last, *pictures._due_s)}
+
+    assert asyncio.run(kept()) == {"camera-0"}
 
 
 def test_who_speaks_on_a_stream_is_disconnected(here: Served) -> None:
