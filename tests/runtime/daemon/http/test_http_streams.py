@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,10 +20,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connected
 
+from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.http.broadcast import Broadcast, Item, Outlet
 from edgepose.runtime.daemon.http.pictures import Pictures
 from edgepose.runtime.daemon.http.settings import ServerSettings
+from edgepose.runtime.daemon.hub import Hub
 
 PATIENCE_S = 15.0
 POSES = "/api/poses/stream"
@@ -224,6 +227,25 @@ def test_a_stream_ends_when_the_server_does(site: SmallSite) -> None:
         with pytest.raises(ConnectionClosed):
             messages(socket, 1000)
         assert time.monotonic() - began < 3
+
+
+def test_what_a_busy_event_loop_is_too_late_for_is_counted(site: SmallSite) -> None:
+    result, watched, seen = site.latest("camera-0"), list[CameraResult](), list[CameraResult]()
+    quiet: Any = SimpleNamespace(results=Hub[CameraResult](), events=Hub[Event]())
+    broadcast = Broadcast(quiet, 16, watched.append)
+    broadcast.seen.append(seen.append)
+
+    async def run() -> None:
+        broadcast.start(asyncio.get_running_loop())
+        for number in range(300):  # nothing is given out meanwhile
+            quiet.results.publish(result)
+            eventually(lambda: len(watched) > number, "in the inbox")  # noqa: B023
+        while len(seen) + broadcast.dropped < 300:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
+    broadcast.stop(PATIENCE_S)
+    assert broadcast.dropped >= 43 and len(seen) + broadcast.dropped == 300
 
 
 def test_a_queue_keeps_the_newest_and_counts_the_rest() -> None:
