@@ -38,6 +38,11 @@ class Connections:
         self._by_network[network] += 1
         return True
 
+    def cut(self) -> None:
+        """Ends all of them."""
+        for cut in tuple(self._cut.values()):
+            cut()
+
     def leave(self, client: Client) -> None:
         """Allowed for one that was never admitted."""
         if self._cut.pop(client, None) is not None:
