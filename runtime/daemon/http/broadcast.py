@@ -16,6 +16,7 @@ from typing import Literal
 
 from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.event import Event
+from edgepose.runtime.daemon.http.inbox import Inbox
 from edgepose.runtime.daemon.hub import Hub, Subscription
 from edgepose.runtime.daemon.site import Site
 
@@ -97,8 +98,7 @@ class Broadcast:
     def __init__(self, site: Site, depth: int, watch: Callable[[CameraResult], None]) -> None:
         self._site, self._depth, self._watch = site, depth, watch
         self._outlets: set[Outlet] = set()
-        self._inbox: deque[CameraResult] = deque(maxlen=_INBOX)
-        self._event_inbox: deque[Event] = deque(maxlen=_EVENTS_WAITING)
+        self._inbox, self._event_inbox = Inbox[CameraResult](_INBOX), Inbox[Event](_EVENTS_WAITING)
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscriptions: list[Subscription[CameraResult] | Subscription[Event]] = []
@@ -113,8 +113,9 @@ class Broadcast:
 
     @property
     def dropped(self) -> int:
-        """Of all clients, those that have left too."""
-        return self._dropped_before + sum(outlet.dropped for outlet in self.outlets)
+        """Of all clients, those that have left too, and what the event loop was too slow for."""
+        inside = self._inbox.dropped + self._event_inbox.dropped
+        return inside + self._dropped_before + sum(outlet.dropped for outlet in self.outlets)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -180,21 +181,19 @@ class Broadcast:
             self._watch(thing)
             if any("poses" in outlet.kinds for outlet in self.outlets):
                 thing.as_json()
-            self._inbox.append(thing)
+            self._inbox.put(thing)
         else:
-            self._event_inbox.append(thing)
+            self._event_inbox.put(thing)
         if not self._scheduled and self._loop is not None and not self._loop.is_closed():
             self._scheduled = True
             self._loop.call_soon_threadsafe(self._give_out)
 
     def _give_out(self) -> None:
         self._scheduled = False
-        while self._event_inbox:
-            event = self._event_inbox.popleft()
+        while event := self._event_inbox.take():
             self.events.append(event)
             self.give(Item("event", event.camera, event.as_json()))
-        while self._inbox:
-            result = self._inbox.popleft()
+        while result := self._inbox.take():
             for seen in self.seen:
                 seen(result)
             if self._outlets:

@@ -85,14 +85,13 @@ class Gate:
         return self._visitor_with_cookie(connection)
 
     def visitor_with(self, token: str, address: str) -> Visitor:
-        """Raises Refusal for a token that is nobody's, and, after some of those, for every one for a while."""
-        if wait_s := self._failures.wait_s(address):
-            raise Refusal(429, f"too many wrong tokens from {address}: wait {math.ceil(wait_s)} s", _retry_after(wait_s))
+        """Raises Refusal for a token that is nobody's. Only those have a rate: a stranger may share an address with who has a token."""
         holder = self._authority.holder(token) if 0 < len(token) <= _LONGEST_TOKEN else None
-        if holder is None:
-            self._failures.take(address)
-            raise Refusal(401, "this token is nobody's: wanted 'Authorization: Bearer TOKEN' with one of [auth]", _CHALLENGE)
-        return Visitor(holder.name, holder)
+        if holder is not None:
+            return Visitor(holder.name, holder)
+        if wait_s := self._failures.take(address):
+            raise Refusal(429, f"too many wrong tokens from {address}: wait {math.ceil(wait_s)} s", _retry_after(wait_s))
+        raise Refusal(401, "this token is nobody's: wanted 'Authorization: Bearer TOKEN' with one of [auth]", _CHALLENGE)
 
     def cookie(self, value: str, seconds: float) -> str:
         """The header that sets the cookie; `seconds` 0 forgets it."""

@@ -18,7 +18,7 @@ from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.http.broadcast import Broadcast, Item
 from edgepose.runtime.daemon.http.settings import ServerSettings
-from edgepose.runtime.daemon.site import Site
+from edgepose.runtime.daemon.site import CameraState, Site
 from edgepose.runtime.overlay import draw_poses_in_place
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,6 @@ class Pictures:
             self._making[key] = frame, asyncio.create_task(self._make(key, result))
         return await asyncio.shield(self._making[key][1])
 
-    def forget(self, cameras: set[str]) -> None:
-        """All but these."""
-        for key in [key for key in self._last if key.camera not in cameras]:
-            del self._last[key]
-
     def with_header(self, result: CameraResult, jpeg: bytes) -> bytes:
         """Four bytes, big-endian, with the length of a JSON object; that object: camera, index, at and size as in the result's JSON; then
         the JPEG."""
@@ -72,6 +67,8 @@ class Pictures:
     async def _make(self, key: _Key, result: CameraResult) -> bytes:
         loop, frame = asyncio.get_running_loop(), result.result.frame.captured_ns
         try:
+            if key not in self._last:
+                self._keep_only(await loop.run_in_executor(self._worker, self._site.cameras))
             jpeg = await loop.run_in_executor(self._worker, _encoded, result, self._site.skeleton, key, self._settings)
         finally:
             if key in self._making and self._making[key][0] == frame:
@@ -79,6 +76,12 @@ class Pictures:
         self.encoded += 1
         self._last[key] = frame, jpeg
         return jpeg
+
+    def _keep_only(self, cameras: tuple[CameraState, ...]) -> None:
+        """Forgets the others, which are gone from the site. Asked for where a camera is new: only then there is more to keep."""
+        names = {camera.name for camera in cameras}
+        self._last = {key: made for key, made in self._last.items() if key.camera in names}
+        self._due_s = {key: due_s for key, due_s in self._due_s.items() if key.camera in names}
 
     def _seen(self, result: CameraResult) -> None:
         """A result came: its picture is due, or waits in the place of the one before."""

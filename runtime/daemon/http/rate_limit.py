@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+
+from edgepose.runtime.daemon.http.network import network_of
 
 _ADDRESSES = 4096
 
@@ -17,13 +18,9 @@ class RateLimit:
         self._per_s, self._burst, self._clock = per_minute / 60, burst, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, address: str) -> float:
-        """Seconds until it may again; 0 now."""
-        return max(0.0, (1 - self._now_left(_network(address))) / self._per_s)
-
     def take(self, address: str) -> float:
-        """The same, and counts where it may."""
-        network = _network(address)
+        """Seconds until it may again; 0 now, which counts."""
+        network = network_of(address)
         left = self._now_left(network)
         if left < 1:
             return (1 - left) / self._per_s
@@ -36,11 +33,3 @@ class RateLimit:
     def _now_left(self, network: str) -> float:
         left, at_s = self._left.get(network, (self._burst, 0.0))
         return min(self._burst, left + (self._clock() - at_s) * self._per_s)
-
-
-def _network(address: str) -> str:
-    if ":" not in address:
-        return address
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return str(mapped or ipaddress.ip_network((parsed, 64), strict=False))

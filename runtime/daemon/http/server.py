@@ -45,13 +45,18 @@ class HttpServer:
         self._thread: threading.Thread | None = None
         self._started, self._error = threading.Event(), None
         self.port = settings.port
-        self._failures = 0
+        self._failures, self._stopped = 0, False
 
     @property
     def url(self) -> str:
         """Where it listens, once it does."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'https' if self._settings.tls_certificate else 'http'}://{host}:{self.port}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether its thread ended by itself: it listens no more, its port is free, and it cannot be started again."""
+        return self._thread is not None and not self._stopped and not self._thread.is_alive()
 
     def start(self) -> None:
         """Returns once it listens. Raises ConfigError where it cannot: the address is taken, a certificate is wrong."""
@@ -68,6 +73,7 @@ class HttpServer:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Allowed twice, and before `start`."""
+        self._stopped = True
         self._parts.broadcast.stop(timeout_s / 2)
         if self._server is not None:
             self._server.should_exit = True
@@ -101,6 +107,7 @@ class HttpServer:
             self._failures += 1
             logger.exception("the HTTP server failed")
         finally:
+            loop.run_until_complete(self._end_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
@@ -109,6 +116,14 @@ class HttpServer:
     async def _serve(self, server: WatchedServer, listener: socket.socket) -> None:
         self._parts.broadcast.start(asyncio.get_running_loop())
         await server.serve_on(listener, self._started)
+
+    async def _end_all(self) -> None:
+        """What a server that failed leaves behind: its clients would wait for ever."""
+        self._parts.connections.cut()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
 
 def _listener(settings: ServerSettings) -> socket.socket:

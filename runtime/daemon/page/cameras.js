@@ -12,7 +12,7 @@ const TITLES = { connecting: "Connecting", lost: "Lost", disabled: "Switched off
 export class Cameras {
   #cards = new Map();
 
-  /** `misfit` is called where people have other keypoints than the skeleton. */
+  /** `misfit` is called where people have other keypoints than the skeleton, which is then null. */
   constructor(room, template, announce, misfit) {
     Object.assign(this, { room, template, announce, misfit, skeleton: null, pictures: true });
     setInterval(() => this.#cards.forEach((card) => card.refresh()), REFRESH_MS);

@@ -11,7 +11,7 @@ const LOG_MS = 4000;
 const byId = (id) => document.getElementById(id);
 const announce = (text) => { byId("announcer").textContent = text; };
 
-const cameras = new Cameras(byId("cameras"), byId("camera-card"), announce, refreshSkeleton);
+const cameras = new Cameras(byId("cameras"), byId("camera-card"), announce, refreshSoon);
 const events = new Events(byId("events"), byId("no-events"), announce);
 const login = new Login(byId("login"), begin);
 const stream = new Stream({
@@ -83,13 +83,14 @@ async function refresh() {
     if (status.ready) verdict("degraded", status.ready);
     else if (!connected && !document.hidden) verdict("degraded", "Waiting for the stream");
     else verdict("ready", summary(status.cameras));
+    if (!cameras.skeleton) await refreshSkeleton();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return stop();
     verdict("offline", error instanceof Refused ? error.message : "The server does not answer");
   }
 }
 
-/** Another network may have other keypoints. */
+/** Another network may have other keypoints. `refresh` asks again until there is one. */
 async function refreshSkeleton() {
   cameras.skeleton = await ask("/api/skeleton");
 }

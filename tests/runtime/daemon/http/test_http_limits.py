@@ -14,6 +14,7 @@ import pytest
 from http_served import Served, eventually, received, served
 from small_site import SmallSite, stamped
 
+from edgepose.runtime.daemon.http.connections import Connections
 from edgepose.runtime.daemon.http.uploaded_picture import PictureRefused, picture_from_upload, size_wh
 
 FORMATS = [".jpg", ".png", ".webp"]
@@ -209,6 +210,18 @@ def test_one_address_cannot_take_all_connections(site: SmallSite) -> None:
             assert b"503" in received(third)
         for connection in held:
             connection.close()
+
+
+def test_addresses_of_one_ipv6_network_share_its_connections() -> None:
+    connections = Connections(100, 2)
+    assert [connections.admit((f"2001:db8::{n}", 5000), print) for n in range(4)] == [True, True, False, False]
+    assert connections.admit(("2001:db8:0:1::1", 5000), print), "another network"
+    connections.leave(("2001:db8::3", 5000))
+    assert not connections.admit(("2001:db8::3", 5000), print), "one that was never admitted makes no room"
+    connections.leave(("2001:db8::0", 5000))
+    assert connections.admit(("2001:db8::3", 5000), print)
+    assert [connections.admit((address, 1), print) for address in ("10.0.0.9", "::ffff:10.0.0.9")] == [True, True]
+    assert not connections.admit(("10.0.0.9", 2), print), "an IPv4 address in IPv6 is itself"
 
 
 def test_requests_of_one_address_have_a_rate(site: SmallSite) -> None:

@@ -6,7 +6,9 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,8 +20,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connected
 
+from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.event import Event
-from edgepose.runtime.daemon.http.broadcast import Item, Outlet
+from edgepose.runtime.daemon.http.broadcast import Broadcast, Item, Outlet
+from edgepose.runtime.daemon.http.pictures import Pictures
+from edgepose.runtime.daemon.http.settings import ServerSettings
+from edgepose.runtime.daemon.hub import Hub
 
 PATIENCE_S = 15.0
 POSES = "/api/poses/stream"
@@ -135,6 +141,22 @@ def _picture_header(socket: ClientConnection) -> dict[str, int]:
             return header
 
 
+def test_nothing_is_kept_of_cameras_that_are_gone(site: SmallSite) -> None:
+    async def kept() -> set[str]:
+        broadcast = Broadcast(site, 16, lambda _: None)
+        pictures = Pictures(site, ServerSettings(), broadcast)
+        watching = broadcast.open("test", frozenset({"picture"}), None)
+        result = site.latest("camera-0")
+        assert result is not None
+        for camera in (*(f"gone-{number}" for number in range(5)), "camera-0"):
+            broadcast.seen[0](replace(result, camera=camera))
+            assert await asyncio.wait_for(watching.take(), PATIENCE_S)
+        pictures.close()
+        return {key.camera for key in (*pictures._last, *pictures._due_s)}
+
+    assert asyncio.run(kept()) == {"camera-0"}
+
+
 def test_who_speaks_on_a_stream_is_disconnected(here: Served) -> None:
     with connect(here.websocket(POSES)) as socket:
         socket.send("hello")
@@ -205,6 +227,25 @@ def test_a_stream_ends_when_the_server_does(site: SmallSite) -> None:
         with pytest.raises(ConnectionClosed):
             messages(socket, 1000)
         assert time.monotonic() - began < 3
+
+
+def test_what_a_busy_event_loop_is_too_late_for_is_counted(site: SmallSite) -> None:
+    result, watched, seen = site.latest("camera-0"), list[CameraResult](), list[CameraResult]()
+    quiet: Any = SimpleNamespace(results=Hub[CameraResult](), events=Hub[Event]())
+    broadcast = Broadcast(quiet, 16, watched.append)
+    broadcast.seen.append(seen.append)
+
+    async def run() -> None:
+        broadcast.start(asyncio.get_running_loop())
+        for number in range(300):  # nothing is given out meanwhile
+            quiet.results.publish(result)
+            eventually(lambda: len(watched) > number, "in the inbox")  # noqa: B023
+        while len(seen) + broadcast.dropped < 300:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
+    broadcast.stop(PATIENCE_S)
+    assert broadcast.dropped >= 43 and len(seen) + broadcast.dropped == 300
 
 
 def test_a_queue_keeps_the_newest_and_counts_the_rest() -> None:

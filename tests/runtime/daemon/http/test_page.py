@@ -11,7 +11,7 @@ from small_site import SmallSite
 from edgepose.runtime.daemon.event import Event
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.needs("playwright")]
 DESKTOP: Any = {"width": 1280, "height": 900}
@@ -208,6 +208,29 @@ def test_the_page_comes_back_when_the_server_does(site: SmallSite, browser: Brow
         page.wait_for_selector('#verdict[data-state="offline"]')
         with served(site, port=first.server.port):
             page.wait_for_selector('#verdict[data-state="ready"]')
+
+
+def test_a_skeleton_that_does_not_fit_is_asked_for_until_one_comes(browser: Browser, here: Served) -> None:
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            told = here.client.get("/api/skeleton").json()
+            route.fulfill(json={**told, "keypoints": told["keypoints"][:-1], "colours": [], "limbs": []})
+        elif len(asked) < 4:
+            route.abort()
+        else:
+            route.continue_()
+
+    asked = list[str]()
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.route("**/api/skeleton", answer)
+        opened(page, here)
+        page.locator("#pictures").click()
+        eventually(lambda: page.locator("canvas").first.evaluate(_BRIGHT) > 500, "skeletons")
+        page.wait_for_selector('#verdict[data-state="ready"]')
+    assert len(asked) >= 4
 
 
 def test_a_token_is_asked_for_and_a_wrong_one_refused(site: SmallSite, browser: Browser) -> None:
