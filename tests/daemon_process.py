@@ -49,7 +49,7 @@ class DaemonProcess:
     def configure(self, body: str, bundle: Path | None = None) -> str:
         """Writes the configuration file, and gives its text."""
         head = f'bundle = "{bundle or self._bundle}"\n'
-        text = f"{head}{body}\n[server]\nport = {self.port}\n"
+        text = f"{head}{body}\n[server]\nport = {self.port}\nrequests_per_minute = 1000000\n"
         self.config.write_text(text)
         return text
 

@@ -398,6 +398,6 @@ def test_an_end_while_another_engine_is_opened_is_quick(daemon: Callable[..., Da
     request = Thread(target=put)
     request.start()
     until((tmp_path / "opening").exists, "the engine is being opened")
-    assert ours.terminate() < 2.9
+    assert ours.terminate() < 5
     request.join(PATIENCE_S)
     assert not request.is_alive() and ours.config.read_text() != tried
