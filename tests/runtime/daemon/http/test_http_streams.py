@@ -237,9 +237,10 @@ def test_what_a_busy_event_loop_is_too_late_for_is_counted(site: SmallSite) -> N
 
     async def run() -> None:
         broadcast.start(asyncio.get_running_loop())
-        for number in range(300):  # nothing is given out meanwhile
-            quiet.results.publish(result)
-            eventually(lambda: len(watched) > number, "in the inbox")  # noqa: B023
+        for taken in range(50, 301, 50):  # nothing is given out meanwhile
+            for _ in range(50):
+                quiet.results.publish(result)
+            eventually(lambda: len(watched) == taken, "in the inbox")  # noqa: B023
         while len(seen) + broadcast.dropped < 300:
             await asyncio.sleep(0.01)
 
