@@ -126,12 +126,12 @@ def _look(daemon: DaemonProcess, minute: float) -> Look:
 
 
 def _report(looks: list[Look], cameras: list[Any], status: dict[str, Any], page_open: bool, ended_s: float, reloads: int) -> dict[str, Any]:
-    """Growth from the first to the last tenth of what is settled, in per cent, by the medians; of looks with the first cameras alone."""
+    """Growth from the first to the last tenth of what is settled, in per cent, by the means; of looks with the first cameras alone."""
     settled = [look for look in looks[int(len(looks) * _SETTLED) :] if look.cameras == looks[0].cameras]
     tenth = max(1, len(settled) // 10)
 
     def growth(key: str) -> float:
-        first, last = (float(np.median([getattr(look, key) for look in part])) for part in (settled[:tenth], settled[-tenth:]))
+        first, last = (float(np.mean([getattr(look, key) for look in part])) for part in (settled[:tenth], settled[-tenth:]))
         return 100 * (last / first - 1)
 
     grown = {key: round(growth(key), 2) for key in ("memory_mib", "descriptors", "threads")}

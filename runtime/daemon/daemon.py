@@ -27,6 +27,7 @@ from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.http.server import HttpServer
 from edgepose.runtime.daemon.hub import Hub
 from edgepose.runtime.daemon.logs import LogTail, start_logging
+from edgepose.runtime.daemon.memory import give_memory_back
 from edgepose.runtime.daemon.services import Services, service_plans
 from edgepose.runtime.daemon.site import CameraState, ReloadReport
 from edgepose.runtime.daemon.station import Station, Works
@@ -121,6 +122,7 @@ class Daemon:
         try:
             return self._exchanged(_settings(self._path, text, self._options), text)
         finally:
+            give_memory_back()
             self._reloading.release()
 
     def refresh(self) -> None:
