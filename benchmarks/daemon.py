@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgepose.engines.bundle import Bundle
@@ -173,7 +174,5 @@ def _free_port() -> int:
 
 
 def _want_websockets() -> None:
-    try:
-        import websockets  # noqa: F401
-    except ImportError as error:
-        raise BackendUnavailable("the daemon's libraries are not installed: pip install 'edgepose[daemon]'") from error
+    if find_spec("websockets") is None:
+        raise BackendUnavailable("the daemon's libraries are not installed: pip install 'edgepose[daemon]'")

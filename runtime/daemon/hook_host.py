@@ -7,21 +7,18 @@ JSON Lines on stdin and stdout: in comes `{"settings": ...}`, then `{"n": 1, "re
 empty.
 """
 
+import ctypes
+import json
+import os
+import resource
+import signal
 import sys
-
-sys.path[0] = ""  # this folder has modules that are called as the standard library's
-
-import ctypes  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import resource  # noqa: E402
-import signal  # noqa: E402
-import traceback  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from importlib.machinery import ModuleSpec, SourceFileLoader  # noqa: E402
-from importlib.util import module_from_spec  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, TextIO  # noqa: E402
+import traceback
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Any, TextIO
 
 _PR_SET_PDEATHSIG = 1
 _LIBRARY = __file__
@@ -30,11 +27,12 @@ Namespace = dict[str, Any]
 
 def main() -> None:
     file, parent = sys.argv[1], int(sys.argv[2])
+    sys.path[0] = str(Path(file).resolve().parent)  # not this folder, which has modules called as the standard library's
     questions, answers = _own_pipes()
     _die_with(parent)
     settings = json.loads(questions.readline())["settings"]
     _be_modest(settings.get("memory_mb"))
-    sys.argv, sys.path[0] = [file], str(Path(file).resolve().parent)
+    sys.argv = [file]
     on_poses = _loaded(file, settings, answers)
     if on_poses is None:
         raise SystemExit(1)

@@ -126,7 +126,10 @@ def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:
     if (hook := settings.hook) is not None:
         from edgepose.runtime.daemon.hook import HookProcess
 
-        plans["hook"] = Plan((hook, skeleton, _digest(hook.file)), lambda: HookProcess(hook, skeleton, site.results, site.events))
+        def process() -> HookProcess:
+            return HookProcess(hook, skeleton, site.results, site.events)
+
+        plans["hook"] = Plan((hook, skeleton), process, _digest(hook.file), lambda running: running.reload())
     if (mqtt := settings.mqtt) is not None:
 
         def client() -> Service:
