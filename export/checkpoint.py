@@ -50,13 +50,18 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     The tensors may lie in a wrapper ({"state_dict": ...} and the like) and all names may begin with DataParallel's `module.`. No code
     in the file is run. Raises CheckpointError.
     """
+    named = _without_parallel_prefix(_unwrapped(path, content_of(path)))
+    return {name: _float32(path, name, tensor) for name, tensor in named.items()}
+
+
+def content_of(path: Path) -> Any:
+    """What torch.save wrote, on the CPU: tensors, numbers, texts and containers of them. No code in the file is run. Raises
+    CheckpointError."""
     _refuse_foreign(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(f"{path}: {_unreadable(error)}") from error
-    named = _without_parallel_prefix(_unwrapped(path, content))
-    return {name: _float32(path, name, tensor) for name, tensor in named.items()}
 
 
 def load_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import CheckpointError, ConfigError
+from edgepose.export.checkpoint import content_of
 from edgepose.export.distill.augment import Camera
 from edgepose.export.distill.clock import WorkingClock
 from edgepose.export.distill.optimiser import Muon, learning_rate
@@ -188,9 +189,9 @@ def _optimisers(pupil: Pupil, settings: Settings) -> list[torch.optim.Optimizer]
 
 def _state_from_file(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has a dozen unrelated exceptions for a torn or foreign file
-        reason = " ".join(str(error).split())[:100]
+        state = content_of(path)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise CheckpointError(f"{path}: not a training that pose-distill saved ({reason}): remove it to begin anew") from error
     if not isinstance(state, dict) or state.get("version") != _VERSION:
         raise CheckpointError(f"{path}: not a training of this version: remove it to begin anew, or give another --out")

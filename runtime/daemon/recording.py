@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from threading import Thread
 
 from edgepose.engines.errors import BackendUnavailable, SinkError
@@ -185,7 +186,5 @@ class Recorder:
 
 
 def _want_pyarrow() -> None:
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise BackendUnavailable("recording.format: Parquet files need pyarrow: pip install 'edgepose[daemon]'") from error
+    if find_spec("pyarrow") is None:
+        raise BackendUnavailable("recording.format: Parquet files need pyarrow: pip install 'edgepose[daemon]'")
