@@ -45,7 +45,8 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """What a user asks of a calibration. `overflow_fix` None: where this CPU's INT8 products saturate."""
+    """What a user asks of a calibration. `overflow_fix` None: where this CPU's INT8 products saturate. `report_pictures`: whether the report
+    may show some of them."""
 
     source: str
     count: int = COUNT
@@ -54,6 +55,7 @@ class CalibrationRequest:
     calibrator: str = "auto"
     gate: Gate = DEFAULT_GATE
     labels: CocoLabels | None = None
+    report_pictures: bool = True
     quantise_heads: bool = False
     overflow_fix: bool | None = None
     cache: Path = field(default_factory=default_cache)

@@ -117,8 +117,9 @@ def _page(calibrator: Calibrator, found: Calibrated, facts: dict[str, Any], titl
         "<h2>Accuracy by step</h2>" + svg_of(lambda axes: _accuracy_bars(axes, found.steps)),
         "<h2>Noise that INT8 adds to each layer's input</h2>" + svg_of(lambda axes: _noise_bars(axes, noise)),
         "<h2>Heatmap values before and after</h2>" + svg_of(lambda axes: _histograms(axes, calibrator, engine)),
-        "<h2>Pictures that agree least: FP32 left, INT8 right</h2>" + _worst(calibrator, found),
     ]
+    if calibrator.request.report_pictures:
+        sections.append("<h2>Pictures that agree least: FP32 left, INT8 right</h2>" + _worst(calibrator, found))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
         f"<h1>{html.escape(title)}</h1>{''.join(sections)}</html>\n"

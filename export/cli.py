@@ -43,7 +43,9 @@ def main() -> None:
 def export(
     target: Annotated[list[str], typer.Option(help="What to make; may be given several times: " + ", ".join(t.name for t in TARGETS))],
     arch: Annotated[str, typer.Option(help="One of our architectures, by its public name, e.g. resnet18_baseline_att")] = "",
-    weights: Annotated[Path | None, typer.Option(help="Its checkpoint (.pth); loaded with weights_only")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Its checkpoint (.pth); loaded with weights_only; default: those that come with edgepose-s")
+    ] = None,
     model: Annotated[str, typer.Option(help="Any other network: package.module:factory, a .pt2, an .onnx or an OpenVINO .xml")] = "",
     contract: Annotated[Path | None, typer.Option(help="Contract of --model, a JSON file: see docs/contracts.md")] = None,
     skeleton: Annotated[str, typer.Option(help="For trt_pose checkpoints: a human_pose.json, or a built-in skeleton")] = "",
@@ -69,6 +71,9 @@ def export(
     ] = None,
     coco: Annotated[Path | None, typer.Option(help="COCO keypoint annotations, for the AP of INT8")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder of their pictures")] = None,
+    report_pictures: Annotated[
+        bool, typer.Option(help="The worst pictures in calibration.html; leave them out of a bundle that goes to others")
+    ] = True,
     quantise_heads: Annotated[bool, typer.Option("--quantise-heads", help="For study: heads in INT8 too, whose maps then tie")] = False,
     overflow_fix: Annotated[
         bool | None, typer.Option(help="For ov-int8: half the weights' range, for CPUs without VNNI; default: as this CPU needs")
@@ -94,6 +99,7 @@ def export(
             calibrator=calibrator,
             gate=_gate(max_ap_drop, min_oks, coco),
             labels=_labels(coco, images),
+            report_pictures=report_pictures,
             quantise_heads=quantise_heads,
             overflow_fix=overflow_fix,
             cache=calib_cache or default_cache(),
@@ -120,8 +126,6 @@ def _network(arch: str, weights: Path | None, model: str, contract: Path | None,
         raise typer.BadParameter("give either --arch (with --weights) or --model")
     if model:
         return network_from_model(model, weights, _contract(contract))
-    if weights is None:
-        raise typer.BadParameter("--arch wants --weights")
     return network_from_architecture(arch, weights, _skeleton(skeleton))
 
 
