@@ -22,6 +22,8 @@ from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sources import open_source
 
 _BLOCKS = 60
+_SETTLING = 0.2
+"""The share of the time that no trend counts: what is loaded and pooled at first is no growth, and an engine's first seconds are slow."""
 _LATENCY_STARTS = 40
 _MIB = 2**20
 
@@ -41,8 +43,8 @@ class SourceCase:
 @dataclass(frozen=True, slots=True)
 class LiveReport:
     """`age_ms` is from a frame's capture to its people. `engine_ms` is the median latency of one inference with all slots in flight, before
-    the sources started. `slope_ms_per_minute` is the age's linear trend over blocks of time, with its standard error and the
-    probability of so much by chance. `fairness` is the most results of a source over the fewest."""
+    the sources started. `slope_ms_per_minute` is the age's linear trend over blocks of time, the first fifth left out, with its standard
+    error and the probability of so much by chance. `fairness` is the most results of a source over the fewest."""
 
     bundle: str
     execution: Execution
@@ -70,7 +72,7 @@ def live_report(
     tick: Callable[[int], object] = lambda _: None,
 ) -> LiveReport:
     """Runs for `seconds`, or until every source has ended; `tick` is told how many frames are done with. Frames in flight at the end of
-    `seconds` are neither dropped nor results. Raises ConfigError for fewer than 60 results."""
+    `seconds` are neither dropped nor results. Raises ConfigError for fewer than 75 results."""
     from scipy.stats import linregress
 
     opened = [open_source(source) for source in sources]
@@ -98,12 +100,13 @@ def live_report(
             counts = pipeline.counts
         execution, in_flight = engine.execution, len(engine.slots)
     times, values = np.concatenate(when), np.concatenate(ages)
-    if len(values) < _BLOCKS:
-        raise ConfigError(f"{len(values)} results in {took:.0f} s: wanted {_BLOCKS} at least: let the sources run longer")
-    order = np.argsort(times, kind="stable")
+    order = np.argsort(times, kind="stable")[int(len(times) * _SETTLING) :]
+    if len(order) < _BLOCKS:
+        wanted = int(_BLOCKS / (1 - _SETTLING))
+        raise ConfigError(f"{len(values)} results in {took:.0f} s: wanted {wanted} at least: let the sources run longer")
     blocks = [(times[part].mean() / 60, values[part].mean()) for part in np.array_split(order, _BLOCKS)]
     trend = linregress(*zip(*blocks, strict=True))
-    settled = memory[len(memory) // 5 :] or memory  # what is loaded and pooled at first is no growth
+    settled = memory[int(len(memory) * _SETTLING) :] or memory
     cases = [
         SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(age) if age else None)
         for source, count, found, age in zip(sources, counts, captured, ages, strict=True)

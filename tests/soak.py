@@ -126,13 +126,13 @@ def _look(daemon: DaemonProcess, minute: float) -> Look:
 
 
 def _report(looks: list[Look], cameras: list[Any], status: dict[str, Any], page_open: bool, ended_s: float, reloads: int) -> dict[str, Any]:
-    """Growth from the first to the last tenth of what is settled, in per cent, by the means; of looks with the first cameras alone."""
+    """Growth over what is settled, in per cent, by the straight line through all looks with the first cameras alone."""
     settled = [look for look in looks[int(len(looks) * _SETTLED) :] if look.cameras == looks[0].cameras]
-    tenth = max(1, len(settled) // 10)
+    minutes = np.array([look.minute for look in settled])
 
     def growth(key: str) -> float:
-        first, last = (float(np.mean([getattr(look, key) for look in part])) for part in (settled[:tenth], settled[-tenth:]))
-        return 100 * (last / first - 1)
+        slope, begin = np.polyfit(minutes - minutes[0], [getattr(look, key) for look in settled], 1)
+        return float(100 * slope * (minutes[-1] - minutes[0]) / begin)
 
     grown = {key: round(growth(key), 2) for key in ("memory_mib", "descriptors", "threads")}
     problems = [f"{key} grew by {percent:.2f} %" for key, percent in grown.items() if percent > 1]

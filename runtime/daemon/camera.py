@@ -14,7 +14,7 @@ from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.follower import Follower
 from edgepose.runtime.inferences import Result
 from edgepose.runtime.intake import Count
-from edgepose.runtime.sources import Source, open_source
+from edgepose.runtime.sources import open_source
 
 _SILENT_S = 3.0
 """Without a frame for so long a camera counts as lost."""
@@ -27,7 +27,7 @@ class Camera:
 
     def __init__(self, settings: CameraSettings, keypoints: int) -> None:
         self.settings = settings
-        self.source = PatientSource(settings.name, self._opened, settings.max_fps)
+        self.source = PatientSource(settings.name, lambda: open_source(settings.address()), settings.max_fps)
         self.number: int | None = None
         self.count = Count()
         self.latest: CameraResult | None = None
@@ -106,6 +106,3 @@ class Camera:
         now = perf_counter()
         recent = [moment for moment in tuple(self._recent) if moment > now - _WINDOW_S]
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and now - recent[-1] < _SILENT_S else 0.0
-
-    def _opened(self) -> Source:
-        return open_source(self.settings.address())

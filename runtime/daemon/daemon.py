@@ -132,25 +132,17 @@ class Daemon:
             self._server.serve(self._settings)
 
     def _exchanged(self, settings: DaemonSettings, text: str | None) -> ReloadReport:
-        before, cameras = self._settings, self._station.cameras
-        live = {camera.settings.name for camera in cameras if camera.state().condition == "live"}
-        key, changes = _works_key(settings), list[str]()
+        """The new configuration tried, and kept or put back."""
+        before, key, changes = self._settings, _works_key(settings), list[str]()
+        live = {camera.settings.name for camera in self._station.cameras if camera.state().condition == "live"}
         try:
             replaced = self._other_engine(settings) if key != self._works_key else None
         except EdgePoseError as error:  # before anything was touched: a torn bundle harms nobody
             return ReloadReport(False, _line(error), ())
         if replaced is not None:
             changes.append(f"engine: opened anew from {settings.bundle.name}")
-        elif settings.parameters != before.parameters:
-            self._station.parse_with(settings.parameters)
-            changes.append("pose: changed")
         try:
-            changes += self._station.watch(settings.cameras)
-            changes += self._services.apply(service_plans(settings, self))
-            opened = {camera.settings.name for camera in self._station.cameras if camera not in cameras}
-            reason = self._ailment(settings, live | opened)
-            if not reason and text is not None and self._path is not None:
-                replace_file(self._path, text.encode())  # what cannot be kept does not hold
+            reason = self._tried(settings, text, live, changes)
         except EdgePoseError as error:
             reason = _line(error)
         except BaseException:  # a mistake of ours: the state before, and then the error
@@ -162,13 +154,34 @@ class Daemon:
             return ReloadReport(False, reason, tuple(changes))
         if replaced is not None:
             replaced.engine.close()
-        self._settings, self._works_key = settings, key
+        self._works_key = key
+        changes += self._adopted(settings)
+        logger.info("reload: %s", "; ".join(changes) or "nothing changed")
+        return ReloadReport(True, "", tuple(changes))
+
+    def _tried(self, settings: DaemonSettings, text: str | None, live: set[str], changes: list[str]) -> str:
+        """Puts into force all that can be put back, adding to `changes` what it is, and says what does not become healthy: `live` cameras
+        must stay so."""
+        cameras = self._station.cameras
+        if settings.parameters != self._settings.parameters:
+            self._station.parse_with(settings.parameters)
+            changes.append("pose: changed")
+        changes += self._station.watch(settings.cameras)
+        changes += self._services.apply(service_plans(settings, self))
+        opened = {camera.settings.name for camera in self._station.cameras if camera not in cameras}
+        reason = self._ailment(settings, live | opened)
+        if not reason and text is not None and self._path is not None:
+            replace_file(self._path, text.encode())  # what cannot be kept does not hold
+        return reason
+
+    def _adopted(self, settings: DaemonSettings) -> list[str]:
+        """Makes the configuration the one that holds, and says what changed besides."""
+        before, self._settings = self._settings, settings
+        changes = self._server.differs(settings)
         if settings.log != before.log:
             start_logging(settings.log, tail=self._log_tail)
             changes.append("log: changed")
-        changes += self._server.differs(settings)
-        logger.info("reload: %s", "; ".join(changes) or "nothing changed")
-        return ReloadReport(True, "", tuple(changes))
+        return changes
 
     def _other_engine(self, settings: DaemonSettings) -> Works:
         """Runs it, and gives what ran until now. Raises EdgePoseError; what ran then goes on."""

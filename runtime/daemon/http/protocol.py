@@ -67,12 +67,27 @@ def protocols(connections: Connections, deadlines: Deadlines) -> tuple[type[H11P
     return Http, WebSocket
 
 
-class WatchedHttp(H11Protocol):
+class _Unstalled(asyncio.BaseProtocol):
+    """What asyncio says of its buffer, told to the stall."""
+
+    _stall: Stall | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall:
+            self._stall.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall:
+            self._stall.end()
+
+
+class WatchedHttp(_Unstalled, H11Protocol):
     """HTTP/1.1 whose requests must arrive in time."""
 
     watch: tuple[Connections, Deadlines]
     _late: asyncio.TimerHandle | None = None
-    _stall: Stall | None = None
     _receiving_since: float = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -103,16 +118,6 @@ class WatchedHttp(H11Protocol):
         super().on_response_complete()
         if self._arrived:
             self._forget()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._stall:
-            self._stall.begin()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stall:
-            self._stall.end()
 
     def send_400_response(self, msg: str) -> None:
         """In the form of all errors."""
@@ -151,11 +156,10 @@ class WatchedHttp(H11Protocol):
             self._late = None
 
 
-class WatchedWebSocket(WebSocketsSansIOProtocol):
+class WatchedWebSocket(_Unstalled, WebSocketsSansIOProtocol):
     """A WebSocket whose client must take what it asked for."""
 
     watch: tuple[Connections, Deadlines]
-    _stall: Stall | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -166,16 +170,6 @@ class WatchedWebSocket(WebSocketsSansIOProtocol):
             self._stall.end()
         self.watch[0].leave(_client(self.transport))
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._stall:
-            self._stall.begin()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stall:
-            self._stall.end()
 
 
 def _client(transport: asyncio.Transport) -> Client:

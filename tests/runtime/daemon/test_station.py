@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event, Thread
@@ -111,6 +113,18 @@ def test_another_engine_takes_the_place_of_one_that_is_lost_at_once(station: Sta
     other = Engines().works()
     assert in_time(lambda: station.exchange(other))
     assert works(station)
+
+
+def test_a_camera_that_was_removed_is_let_go_of_with_its_last_picture(station: Station) -> None:
+    """Python collects what refers to itself only now and then, in a daemon that runs for long nearly never."""
+    assert works(station)
+    camera = weakref.ref(station.camera("hall"))
+    gc.disable()
+    try:
+        station.watch([])
+        until(lambda: camera() is None, "nothing refers to it", PATIENCE_S)
+    finally:
+        gc.enable()
 
 
 def test_an_exchange_once_the_station_has_ended_is_refused(engines: Engines) -> None:
