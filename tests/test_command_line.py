@@ -106,7 +106,6 @@ def test_the_programs_explain_themselves() -> None:
 def test_wrong_usage_ends_with_2(call: Call) -> None:
     assert call("pose-export").status == 2
     assert call("pose-export", "--target", "onnx").status == 2
-    assert call("pose-export", "--arch", "mobilenet_v2_small", "--target", "onnx").status == 2
     assert call("pose-run").status == 2
 
 
