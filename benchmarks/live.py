@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from edgepose.runtime.sources import open_source
 
 _BLOCKS = 60
 _SETTLING = 0.2
-"""The share of the time that no trend counts: what is loaded and pooled at first is no growth, and an engine's first seconds are slow."""
+"""The share of results that no trend counts: what is loaded and pooled at first is no growth, and an engine's first seconds are slow."""
 _LATENCY_STARTS = 40
 _MIB = 2**20
 
@@ -72,7 +73,7 @@ def live_report(
     tick: Callable[[int], object] = lambda _: None,
 ) -> LiveReport:
     """Runs for `seconds`, or until every source has ended; `tick` is told how many frames are done with. Frames in flight at the end of
-    `seconds` are neither dropped nor results. Raises ConfigError for fewer than 75 results."""
+    `seconds` are neither dropped nor results. Raises ConfigError for too few results."""
     from scipy.stats import linregress
 
     opened = [open_source(source) for source in sources]
@@ -102,7 +103,7 @@ def live_report(
     times, values = np.concatenate(when), np.concatenate(ages)
     order = np.argsort(times, kind="stable")[int(len(times) * _SETTLING) :]
     if len(order) < _BLOCKS:
-        wanted = int(_BLOCKS / (1 - _SETTLING))
+        wanted = math.ceil(_BLOCKS / (1 - _SETTLING))
         raise ConfigError(f"{len(values)} results in {took:.0f} s: wanted {wanted} at least: let the sources run longer")
     blocks = [(times[part].mean() / 60, values[part].mean()) for part in np.array_split(order, _BLOCKS)]
     trend = linregress(*zip(*blocks, strict=True))

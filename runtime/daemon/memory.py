@@ -25,8 +25,8 @@ def keep_memory_compact() -> None:
 def give_memory_back() -> None:
     """To the system, what was freed: after a reload, which frees an engine, cameras or connections.
 
-    What refers to itself in a circle is collected first. Python would do that only once a quarter of all its objects are new, for a daemon
-    that is after hours, and a camera that was removed would keep its last picture until then.
+    What refers to itself in a circle, MQTT's client and its callbacks for one, is collected first: Python would do that only once a quarter
+    of all its objects are new, for a daemon that is after hours.
     """
     gc.collect()
     libc = ctypes.CDLL(None)
