@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
+from edgepose.benchmarks.accuracy import AccuracyReport, bundle_agreement, coco_accuracy
 from edgepose.benchmarks.cli_options import Device, Json, ParserOption, network_of, parser_parameters, pictures_at, titled
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
@@ -49,7 +49,19 @@ def accuracy(
         table.add_row(
             report.bundle.removeprefix(f"{network_of(report.bundle)}." if of else ""), f"{a.ap:.4f}", lost, *figures, str(a.found)
         )
-    console.messages().print(table, *(f"{report.bundle}: {report.execution}" for report in reports), sep="\n", highlight=False)
+    executed = (f"{report.bundle}: {report.execution}" for report in reports)
+    console.messages().print(table, _bands(reports), *executed, sep="\n", highlight=False)
+
+
+def _bands(reports: list[AccuracyReport]) -> Table:
+    """How large people must be: a column for each band of heights."""
+    table = titled("share of people found at OKS 0.50, by the height of their box in heights of the picture; how many there are")
+    bands = reports[0].accuracy.bands
+    for heading in ("bundle", *(f"{band.least:g}-{min(band.most, 1):g}\n{band.persons}" for band in bands)):
+        table.add_column(heading, justify="left" if heading == "bundle" else "right")
+    for report in reports:
+        table.add_row(report.bundle.rpartition(".pose")[0], *(f"{band.found:.2f}" for band in report.accuracy.bands))
+    return table
 
 
 def agreement(

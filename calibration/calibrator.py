@@ -45,8 +45,8 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """What a user asks of a calibration. `overflow_fix` None: where this CPU's INT8 products saturate. `report_pictures`: whether the report
-    may show some of them."""
+    """What a user asks of a calibration. `overflow_fix` None: where this CPU's INT8 products saturate. `report_pictures`: whether the
+    report may show some of them."""
 
     source: str
     count: int = COUNT

@@ -21,11 +21,24 @@ from edgepose.runtime.poses import Poses
 _NEEDED = ("images", "annotations", "categories")
 _PERSON = 1
 _RESAMPLED = 100
+_HEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
+"""Where bands of people's heights begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Of the `persons` whose box has at least `least` and less than `most` of their picture's height, the share `found` at OKS 0.50."""
+
+    least: float
+    most: float
+    persons: int
+    found: float
 
 
 @dataclass(frozen=True, slots=True)
 class CocoAccuracy:
-    """COCO's summary over `pictures` with `persons` annotated people; AP and AR are means over OKS 0.50 to 0.95."""
+    """COCO's summary over `pictures` with `persons` annotated people; AP and AR are means over OKS 0.50 to 0.95. `bands` say how large
+    people must be; heights at which nobody is labelled are left out."""
 
     pictures: int
     persons: int
@@ -36,6 +49,7 @@ class CocoAccuracy:
     ap_medium: float
     ap_large: float
     ar: float
+    bands: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +97,26 @@ class CocoLabels:
         _quiet(matched.accumulate)
         _quiet(matched.summarize)
         ap, ap50, ap75, medium, large, ar = (float(value) for value in matched.stats[:6])
-        accuracy = CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar)
+        accuracy = CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar, self._bands(matched))
         return CocoEvaluation(accuracy, _resampled_ap(matched, len(poses)))
+
+    def _bands(self, matched: Any) -> tuple[Band, ...]:
+        """From the pairs of all sizes, which come first."""
+        pairs = [pair for pair in matched.evalImgs[: len(matched.params.imgIds)] if pair is not None]
+        seen = [
+            (self._height(person), at_half > 0)
+            for pair in pairs
+            for person, at_half, ignored in zip(pair["gtIds"], pair["gtMatches"][0], pair["gtIgnore"], strict=True)
+            if not ignored
+        ]
+        edges = list(zip(_HEIGHTS, (*_HEIGHTS[1:], float("inf")), strict=True))
+        inside = [(least, most, [hit for height, hit in seen if least <= height < most]) for least, most in edges]
+        return tuple(Band(least, most, len(hits), sum(hits) / len(hits)) for least, most, hits in inside if hits)
+
+    def _height(self, person: int) -> float:
+        """Of the person's box, in heights of the picture."""
+        label = self._coco.anns[person]
+        return float(label["bbox"][3] / self._coco.imgs[label["image_id"]]["height"])
 
     def _matched(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
         """pycocotools' pairs of people and labels."""

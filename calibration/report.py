@@ -94,6 +94,7 @@ def report_facts(calibrator: Calibrator, found: Calibrated, target: str, noise: 
         "asked": {"calibrator": request.calibrator, "gate": str(request.gate), "quantise_heads": request.quantise_heads},
         "chosen": {
             "calibrator": candidate.calibrator,
+            "weight_bits": 7 if calibrator.quantiser(target).seven_bits else 8,
             "int8_share": calibrator.graph.int8_share(candidate.floating),
             "floating": sorted(candidate.floating),
             "ranges": {name: list(limits) for name, limits in candidate.ranges.items()},

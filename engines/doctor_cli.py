@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from edgepose.engines import console
+from edgepose.engines.default_bundle import default_bundle
 from edgepose.engines.doctor import findings
 
 app = typer.Typer(name="pose-doctor", add_completion=False, pretty_exceptions_enable=False)
@@ -22,12 +23,12 @@ def main() -> None:
 
 @app.command()
 def doctor(
-    bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles to look at")] = None,
+    bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles to look at; default: edgepose-s, which comes along")] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout")] = False,
 ) -> None:
     """What this machine has to run poses on, what is missing, and what each bundle would do here; exit status 1 where one cannot run."""
     asked = bundles or []
-    found = list(findings(asked))
+    found = list(findings(asked or [default_bundle()]))
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=1))
     else:

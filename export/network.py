@@ -46,13 +46,14 @@ class Network:
         return replace(self, contract=self.contract.resized(height, width))
 
 
-def network_from_architecture(name: str, weights: Path, skeleton: Skeleton | None = None) -> Network:
-    """One of our architectures with a public checkpoint. Raises ConfigError or CheckpointError."""
+def network_from_architecture(name: str, weights: Path | None = None, skeleton: Skeleton | None = None) -> Network:
+    """One of our architectures with a public checkpoint, or with the weights that come along. Raises ConfigError or CheckpointError."""
     import_torch()
     from edgepose.export.checkpoint import load_state_dict, load_weights
-    from edgepose.export.networks.catalogue import architecture_named
+    from edgepose.export.networks.catalogue import architecture_named, packaged_weights
 
     architecture = architecture_named(name)
+    weights = weights or packaged_weights(name)
     state = load_state_dict(weights)
     module = load_weights(architecture, state)
     contract = architecture.contract(state, skeleton)

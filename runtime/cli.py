@@ -18,6 +18,7 @@ from rich.text import Text
 
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
+from edgepose.engines.default_bundle import default_bundle
 from edgepose.engines.errors import SinkError
 from edgepose.engines.profile import best_slots
 from edgepose.engines.registry import open_engine
@@ -42,7 +43,7 @@ def run(
     source: Annotated[
         str, typer.Argument(help="A picture, a folder, a video, rtsp://..., http://..., v4l2:///dev/video0, or test:pattern?people=3")
     ],
-    bundle: Annotated[Path, typer.Option(help="A bundle made by pose-export")],
+    bundle: Annotated[Path | None, typer.Option(help="A bundle made by pose-export; default: edgepose-s, which comes along")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the drawn pictures or video and the result files")] = Path("poses"),
     device: Annotated[str, typer.Option(help="auto, CPU, GPU, ...")] = "auto",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a keypoint")] = PafParameters().threshold,
@@ -64,7 +65,7 @@ def run(
     _check_out(out, source)
     messages = console.messages()
     with ExitStack() as stack:
-        opened = open_bundle(bundle)
+        opened = open_bundle(bundle or default_bundle())
         engine = open_engine(opened, device, slots or best_slots(opened, device), build=build)
         stack.callback(engine.close)
         asked = {"overlay": overlay, "openpose": openpose, "coco": coco, "jsonl": jsonl, "parquet": parquet}

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgepose.engines.skeleton import Skeleton
-from edgepose.runtime.coco import COCO17_KEYPOINTS
+from edgepose.benchmarks.demo import PHOTO_HW, prints
+from edgepose.engines.skeleton import COCO18, Skeleton
+from edgepose.runtime.coco import COCO17_KEYPOINTS, coco17_from
 from edgepose.runtime.poses import Poses
 
 WIDTH, HEIGHT = 512, 600
@@ -25,19 +27,33 @@ KEYPOINTS = {
 """x and y in pixels, as seen by a person; what is outside the picture or under a coat is not there."""
 
 
-def labelled_person(skeleton: Skeleton) -> Poses:
-    """One person, without the keypoints that nobody labelled."""
+def labelled_person(skeleton: Skeleton, matrix: NDArray[np.float64], mirrored: bool) -> Poses:
+    """One person, where `matrix` takes the photograph, without the keypoints that nobody labelled."""
     keypoints = np.full((1, len(skeleton.keypoints), 3), (np.nan, np.nan, 0), np.float32)
-    for name, xy in KEYPOINTS.items():
-        keypoints[0, skeleton.keypoints.index(name)] = (*xy, 1)
+    for name, (x, y) in KEYPOINTS.items():
+        seen = _other_side(name) if mirrored else name
+        place = matrix @ (WIDTH - x if mirrored else x, y, 1)
+        keypoints[0, skeleton.keypoints.index(seen)] = (*place, 1)
     return Poses(keypoints, np.ones(1, np.float32))
 
 
+def _other_side(name: str) -> str:
+    return name.replace("left", "?").replace("right", "left").replace("?", "right")
+
+
 def write_labels(path: Path, file_name: str) -> None:
-    """COCO keypoint annotations for a file that is the photograph."""
-    keypoints = [value for name in COCO17_KEYPOINTS for value in ((*KEYPOINTS[name], 2) if name in KEYPOINTS else (0, 0, 0))]
-    person = {"id": 1, "image_id": 1, "category_id": 1, "keypoints": keypoints, "num_keypoints": len(KEYPOINTS), "iscrowd": 0}
-    image = {"id": 1, "file_name": file_name, "width": WIDTH, "height": HEIGHT}
+    """COCO keypoint annotations for the demo's photo.jpg."""
+    h, w = PHOTO_HW
+    people = [_annotation(each.matrix((HEIGHT, WIDTH), PHOTO_HW), each.mirrored, number) for number, each in enumerate(prints(0.5), 1)]
+    image = {"id": 1, "file_name": file_name, "width": w, "height": h}
     category = {"id": 1, "name": "person", "keypoints": list(COCO17_KEYPOINTS), "skeleton": []}
-    box = {"bbox": [5, 20, WIDTH - 10, HEIGHT - 20], "area": 0.6 * WIDTH * HEIGHT}
-    path.write_text(json.dumps({"images": [image], "annotations": [person | box], "categories": [category]}))
+    path.write_text(json.dumps({"images": [image], "annotations": people, "categories": [category]}))
+
+
+def _annotation(matrix: NDArray[np.float64], mirrored: bool, number: int) -> dict[str, object]:
+    keypoints = coco17_from(labelled_person(COCO18, matrix, mirrored), COCO18)[0]
+    keypoints[:, 2] *= 2
+    zoom, left, top = matrix[0, 0], matrix[0, 2], matrix[1, 2]
+    box = {"bbox": [left, top, zoom * WIDTH, zoom * HEIGHT], "area": 0.6 * zoom**2 * WIDTH * HEIGHT}
+    label = {"id": number, "image_id": 1, "category_id": 1, "num_keypoints": len(KEYPOINTS), "iscrowd": 0}
+    return {**label, **box, "keypoints": keypoints.ravel().tolist()}

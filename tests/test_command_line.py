@@ -21,6 +21,7 @@ BIN = Path(sys.executable).parent
 PROGRAMS = {
     "pose-bench": "edgepose.benchmarks.cli",
     "pose-build": "edgepose.engines.build_cli",
+    "pose-daemon": "edgepose.runtime.daemon.cli",
     "pose-distill": "edgepose.export.distill_cli",
     "pose-doctor": "edgepose.engines.doctor_cli",
     "pose-export": "edgepose.export.cli",
@@ -107,6 +108,7 @@ def test_wrong_usage_ends_with_2(call: Call) -> None:
     assert call("pose-export").status == 2
     assert call("pose-export", "--target", "onnx").status == 2
     assert call("pose-run").status == 2
+    assert call("pose-daemon").status == 2
 
 
 def test_pictures_give_drawings_and_both_result_files(call: Call, bundle: Path, tmp_path: Path) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import urllib.request
-from itertools import islice
 from pathlib import Path
 
-import av
-import pytest
 from daemon_process import free_port, until
+from demo_photograph import write_labels
+
+from edgepose.benchmarks import demo
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,33 +24,13 @@ def commands(program: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.split(" ")[0] == program]
 
 
-def few_labelled_photos(coco: Path, folder: Path, count: int) -> None:
-    """`val.json` and `photos/` with the first `count` pictures."""
-    labels = json.loads((coco / "val.json").read_text())
-    labels["images"] = labels["images"][:count]
-    kept = {image["id"] for image in labels["images"]}
-    labels["annotations"] = [person for person in labels["annotations"] if person["image_id"] in kept]
-    (folder / "val.json").write_text(json.dumps(labels))
-    (folder / "photos").mkdir()
-    for image in labels["images"]:
-        (folder / "photos" / image["file_name"]).symlink_to(coco / "val" / image["file_name"])
-
-
-def beginning(video: Path, path: Path, frames: int) -> None:
-    """The first `frames` of a video, not encoded again."""
-    with av.open(video) as source, av.open(path, "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in islice(source.demux(video=0), frames):
-            packet.stream = stream
-            target.mux(packet)
-
-
-@pytest.mark.slow
-def test_the_commands_run_as_they_stand(assets: Path, tmp_path: Path) -> None:
-    (tmp_path / "human-pose-estimation-0001.pth").symlink_to(assets / "weights" / "human-pose-estimation-0001.pth")
-    few_labelled_photos(assets / "coco", tmp_path, 12)
-    (tmp_path / "photo.jpg").symlink_to(assets / "coco" / "val" / "000000009590.jpg")
-    beginning(assets / "video" / "single_360x360.mp4", tmp_path / "video.mp4", 20)
+def test_the_commands_run_as_they_stand(tmp_path: Path) -> None:
+    """With what the project and its dependencies bring, and nothing else."""
+    demo.write(tmp_path)
+    (tmp_path / "clip.mp4").rename(tmp_path / "video.mp4")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.jpg").symlink_to(tmp_path / "photo.jpg")
+    write_labels(tmp_path / "val.json", "photo.jpg")
     todo = [*commands("pose-export"), *commands("pose-run"), *commands("pose-bench")]
     assert len(todo) == 5
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from edgepose.export.networks.mobilenet_v2_small import MobilenetV2Small
 from edgepose.export.networks.trt_pose import BACKBONE_STRIDE, BACKBONES, head_shape_from_state, trt_pose_from_state
 
 State = Mapping[str, Tensor]
+
+_PACKAGED = Path(__file__).parent / "weights"
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -48,6 +51,15 @@ def architecture_named(name: str) -> Architecture:
             return architecture
     known = [architecture.name for architecture in ARCHITECTURES]
     raise ConfigError(f"network {name!r} is unknown{did_you_mean(name, known)}: wanted one of {', '.join(known)}")
+
+
+def packaged_weights(name: str) -> Path:
+    """Of an architecture that comes trained. Raises ConfigError for any other."""
+    path = _PACKAGED / f"{name}.pth"
+    if not path.is_file():
+        carried = ", ".join(sorted(file.stem for file in _PACKAGED.glob("*.pth")))
+        raise ConfigError(f"{name} comes without weights: give a checkpoint with --weights, or take what comes trained: {carried}")
+    return path
 
 
 def _human_pose_estimation_0001_contract(_: State, skeleton: Skeleton | None) -> ModelContract:

@@ -39,7 +39,10 @@ def daemon(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="A configuration file; docs/daemon-settings.md has every key")] = None,
     check: Annotated[bool, typer.Option("--check", help="Say what the configuration means here and what is wrong with it")] = False,
-    bundle: Annotated[Path | None, typer.Option(help="The network, a bundle made by pose-export; instead of the file's")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="The network, a bundle made by pose-export; instead of the file's, or of edgepose-s, which comes along"),
+    ] = None,
     camera: Annotated[list[str] | None, typer.Option(help="NAME=SOURCE, any number of times; instead of a configuration file")] = None,
     device: Annotated[str | None, typer.Option(help="auto, CPU, GPU, ...; instead of the file's")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; instead of the file's")] = None,
@@ -79,8 +82,8 @@ def _settings(config: Path | None, cameras: list[str], options: dict[str, object
         if cameras:
             raise typer.BadParameter("cameras are in the configuration file: use --config or --camera")
         return settings_from_file(config, options=options)
-    if "bundle" not in options:
-        raise typer.BadParameter("wanted --config FILE, or --bundle NAME.pose and --camera NAME=SOURCE")
+    if not cameras and "bundle" not in options:
+        raise typer.BadParameter("wanted --config FILE or --camera NAME=SOURCE; for pictures by HTTP alone --bundle NAME.pose")
     pairs = [each.partition("=") for each in cameras]
     if wrong := [name for name, equals, source in pairs if not (name and equals and source)]:
         raise typer.BadParameter(f"--camera {wrong[0]}: wanted NAME=SOURCE")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, get_origin
 
 from pydantic import BaseModel, Field
 
+from edgepose.engines.default_bundle import default_bundle
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.record import Record, did_you_mean, models_in
 from edgepose.runtime.daemon.auth import AuthSettings
@@ -49,7 +50,10 @@ class PoseSettings(Record):
 class DaemonSettings(Record):
     """The whole configuration. Paths are taken from the configuration file's folder on."""
 
-    bundle: Path = Field(description="The network: a bundle NAME.pose made by pose-export")
+    bundle: Path = Field(
+        default_factory=default_bundle,
+        description="The network: a bundle NAME.pose made by pose-export; by default edgepose-s, which comes along",
+    )
     device: str = Field(default="auto", min_length=1, max_length=64, description="What runs the network: auto, CPU, GPU, ...")
     slots: int | None = Field(
         default=None, ge=1, le=64, description="Inferences in flight; by default what `pose-bench sweep` found for this machine, or 4"
@@ -100,6 +104,8 @@ def settings_from_toml(
         _put(data, key.split("."), value)
     where = f"{where} with {', '.join(said)}" if said else where
     settings = _placed(DaemonSettings.parse(data, where), folder)
+    if not data.keys() & {"bundle", "cameras"}:  # what an editor leaves for a moment must not end all cameras
+        raise ConfigError(f"{where}: names neither cameras nor a bundle: wanted [[cameras]], or a bundle for pictures by HTTP alone")
     if "\\u0000" in settings.model_dump_json():
         raise ConfigError(f"{where}: a text with a NUL character: no file or address has one")
     if problems := list(_contradictions(settings)):

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from edgepose.engines.default_bundle import default_bundle
 from edgepose.engines.record import models_in
 from edgepose.runtime.daemon.config import DaemonSettings
 
@@ -103,6 +104,8 @@ def _number(value: float) -> str:
 def _toml(value: object) -> str:
     if value is None:
         return "none"
+    if value == default_bundle():
+        return "edgepose-s"  # it is installed in another place on every machine
     return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
-from edgepose.calibration.coco import CocoAccuracy, CocoLabels
+from edgepose.calibration.coco import Band, CocoAccuracy, CocoLabels
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
 from edgepose.export.exporter import Export
@@ -52,7 +52,9 @@ def test_a_person_at_its_labels_has_ap_1_and_one_elsewhere_0(labelled: Any, caps
     right = accuracy(labels, person(xy))
     assert (right.ap, right.ap50, right.ar) == pytest.approx((1, 1, 1))
     assert (right.pictures, right.persons, right.found) == (1, 1, 1)
+    assert right.bands == (Band(0.5, 0.7, 1, 1.0),)
     assert accuracy(labels, person(xy + 300)).ap == 0
+    assert accuracy(labels, person(xy + 300)).bands == (Band(0.5, 0.7, 1, 0.0),)
     assert 0 < accuracy(labels, person(xy + 4)).ap < 1
     assert accuracy(labels, no_poses(18)).ap == 0
     assert capsys.readouterr().out == "", "pycocotools must not write where results belong"

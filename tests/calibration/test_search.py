@@ -68,6 +68,18 @@ def test_every_layer_but_the_heads_is_computed_in_int8(bundles: dict[str, Export
         assert manifest.accuracy is not None and manifest.accuracy.oks_mean > 0.99 and manifest.accuracy.persons > COUNT
 
 
+def test_a_report_shows_pictures_unless_the_bundle_goes_to_others(
+    bundles: dict[str, Export], painted: Network, asked: CalibrationRequest, tmp_path: Path
+) -> None:
+    request = replace(asked, report_pictures=False, overflow_fix=True)
+    passed_on = exported(painted, request, tmp_path, "ov-int8")["ov-int8"].bundle.path
+    kept = bundles["ov-int8"].bundle.path
+    pages = [(path / "calibration.html").read_text() for path in (kept, passed_on)]
+
+    assert ["data:image/jpeg" in page for page in pages] == [True, False]
+    assert json.loads((passed_on / "calibration.json").read_text())["chosen"]["weight_bits"] == 7
+
+
 @pytest.mark.needs("tensorrt_rtx_bindings")
 @pytest.mark.parametrize(("name", "layers"), [("trt-int8", {"i8": LAYERS - HEADS, "f16": HEADS}), ("trt-fp16", {"f16": LAYERS})])
 def test_tensorrt_builds_both_in_the_precision_they_name(

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from edgepose.engines.bundle import open_bundle
+from edgepose.engines.default_bundle import default_bundle
 from edgepose.engines.errors import ConfigError
 from edgepose.export.network import network_from_architecture
 from edgepose.export.networks.catalogue import packaged_weights
-from edgepose.runtime.default_bundle import default_bundle
 
 
 def test_they_are_small_half_precision_and_what_the_default_bundle_was_made_of() -> None:

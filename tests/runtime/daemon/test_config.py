@@ -48,7 +48,7 @@ def test_every_path_is_taken_from_the_folder_of_the_configuration(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "pose.toml: bundle: missing"),
+        ("", "pose.toml: names neither cameras nor a bundle"),
         ("bundle = [[\n", "not TOML"),
         (BUNDLE + "[server\n", "(at line 2, column 8)"),
         (BUNDLE + "slots = " + "1" * 5000, "not TOML"),
