@@ -75,6 +75,7 @@ def crop_into(target: Picture, picture: Picture, view: View) -> None:
     grey = (GREY, GREY, GREY)
     if math.sqrt(abs(np.linalg.det(linear))) < 0.5:  # bilinear sampling would skip pixels
         picture = np.asarray(cv2.blur(picture, (2, 2)), np.uint8)
+        matrix[:, 2] -= linear @ (0.5, 0.5)  # a pixel is now the mean of itself and those before it
     cv2.warpAffine(picture, matrix, target.shape[1::-1], dst=target, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=grey)
 
 
