@@ -240,7 +240,7 @@ def test_what_a_busy_event_loop_is_too_late_for_is_counted(site: SmallSite) -> N
         for taken in range(50, 301, 50):  # nothing is given out meanwhile
             for _ in range(50):
                 quiet.results.publish(result)
-            eventually(lambda: len(watched) == taken, "in the inbox")  # noqa: B023
+            eventually(lambda wanted=taken: len(watched) == wanted, "in the inbox")
         while len(seen) + broadcast.dropped < 300:
             await asyncio.sleep(0.01)
 
