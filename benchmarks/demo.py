@@ -68,7 +68,8 @@ def prints(turn: float) -> tuple[Print, Print]:
 def frame(photograph: Picture, hw: tuple[int, int], turn: float) -> Picture:
     """The prints before a wall of the photograph's own colours, out of focus."""
     h, w = hw
-    seen = np.asarray(cv2.GaussianBlur(cv2.resize(photograph, (w, h)), (0, 0), w / 16), np.uint8)
+    small = cv2.GaussianBlur(cv2.resize(photograph, (w // 8, h // 8), interpolation=cv2.INTER_AREA), (0, 0), w / 8 / 16)
+    seen = np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC), np.uint8)
     for each in prints(turn):
         _hang(seen, photograph[:, ::-1] if each.mirrored else photograph, each)
     return seen
