@@ -1,4 +1,4 @@
-"""Random crops of pictures, and what a camera may do to them."""
+"""Random collages of crops, and what a camera may do to them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ Picture = NDArray[np.uint8]
 GREY = 128
 _USUAL_SIDE = 320.0
 """Zoom 1 shows a picture with its longest side at so many pixels."""
-_ZOOM = (0.4, 2.0)
+_ZOOM = (0.3, 2.0)
 _WIDER = (0.89, 1.46)
 """Training sets are often stretched to squares, which makes people thin: more crops are widened than narrowed."""
 _ROTATION_DEG = 14.0
 _BORDERED = 0.3
 _GREY_PICTURES = 0.08
 _NOISE_LEVELS = 10.0
+_CUT = 0.5
+"""How often a training picture is cut in two, and then each half again."""
+_CUT_AT = (0.35, 0.65)
+_CUT_STEP = 16
+"""Pixels, a multiple of every map's stride: a cell belongs to one panel."""
+
+Panel = tuple[slice, slice]
+"""Rows and columns of a training picture that show one crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,34 @@ def mirrored_order(skeleton: Skeleton) -> list[int]:
     return [places.get(other, place) for place, other in enumerate(others)]
 
 
-def random_view(picture_wh: tuple[int, int], side: int, random: np.random.Generator, may_tile: bool = True) -> View:
-    """A similarity with a change of aspect for a crop of `side` pixels, mirrored half of the time, around a point of the picture."""
+def random_panels(side: int, random: np.random.Generator) -> list[Panel]:
+    """A training picture of `side` pixels as one to four panels that cover it.
+
+    Pictures of one person each so become crowds of small people, cut off by one another, on ever new neighbours: a few thousand
+    pictures are otherwise soon known by heart. The idea is that of mosaics (A. Bochkovskiy et al., "YOLOv4", arXiv:2004.10934); since the
+    teacher labels what the student sees, nothing has to be cut out of labels.
+    """
+    whole: Panel = (slice(0, side), slice(0, side))
+    upright = random.random() < 0.5
+    return [part for half in _cut(whole, upright, random) for part in _cut(half, not upright, random)]
+
+
+def _cut(panel: Panel, upright: bool, random: np.random.Generator) -> list[Panel]:
+    rows, columns = panel
+    across = columns if upright else rows
+    share = random.uniform(*_CUT_AT) if random.random() < _CUT else 0.0
+    at = across.start + round(share * (across.stop - across.start) / _CUT_STEP) * _CUT_STEP
+    parts = [slice(a, b) for a, b in ((across.start, at), (at, across.stop)) if a < b]
+    return [(rows, part) if upright else (part, columns) for part in parts]
+
+
+def random_view(
+    picture_wh: tuple[int, int], crop_wh: tuple[int, int], random: np.random.Generator, zoom: float = 1.0, tile: bool = True
+) -> View:
+    """A similarity with a change of aspect, mirrored half of the time, around a point of the picture. `zoom` multiplies that of chance;
+    without `tile` the picture is never repeated."""
     w, h = picture_wh
-    zoom = math.exp(random.uniform(*np.log(_ZOOM))) * _USUAL_SIDE / max(w, h)
+    zoom *= math.exp(random.uniform(*np.log(_ZOOM))) * _USUAL_SIDE / max(w, h)
     wider = math.sqrt(math.exp(random.uniform(*np.log(_WIDER))))
     angle = math.radians(random.normal(0, _ROTATION_DEG))
     mirror = -1.0 if random.random() < 0.5 else 1.0
@@ -61,11 +93,11 @@ def random_view(picture_wh: tuple[int, int], side: int, random: np.random.Genera
     linear = turn @ np.diag([mirror * zoom * wider, zoom / wider])
     centre = np.array([w, h]) * random.uniform(0.2, 0.8, 2)
     tiled = bool(random.random() >= _BORDERED)
-    return View(np.column_stack([linear, side / 2 - linear @ centre]), tiled and may_tile)
+    return View(np.column_stack([linear, np.array(crop_wh) / 2 - linear @ centre]), tiled and tile)
 
 
 def crop_into(target: Picture, picture: Picture, view: View) -> None:
-    """Writes the crop into `target` (side, side, 3), in place.
+    """Writes the crop into `target` (height, width, 3), in place.
 
     OpenCV counts from the centre of the first pixel, we from its corner: its offset differs by half a pixel on either side.
     """
@@ -73,9 +105,10 @@ def crop_into(target: Picture, picture: Picture, view: View) -> None:
     matrix = np.column_stack([linear, view.matrix[:, 2] + linear @ (0.5, 0.5) - 0.5])
     border = cv2.BORDER_WRAP if view.tiled else cv2.BORDER_CONSTANT
     grey = (GREY, GREY, GREY)
-    if math.sqrt(abs(np.linalg.det(linear))) < 0.5:  # bilinear sampling would skip pixels
-        picture = np.asarray(cv2.blur(picture, (2, 2)), np.uint8)
-        matrix[:, 2] -= linear @ (0.5, 0.5)  # a pixel is now the mean of itself and those before it
+    merged = round(1 / math.sqrt(abs(np.linalg.det(linear))))
+    if merged > 1:  # bilinear sampling would skip pixels
+        picture = np.asarray(cv2.blur(picture, (merged, merged), anchor=(0, 0)), np.uint8)
+        matrix[:, 2] += linear @ (0.5, 0.5) * (merged - 1)  # a pixel is now the mean of itself and those after it
     cv2.warpAffine(picture, matrix, target.shape[1::-1], dst=target, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=grey)
 
 

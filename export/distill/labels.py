@@ -25,6 +25,8 @@ _SPREAD_PX = 7.0
 """Standard deviation of a keypoint's peak in input pixels, and half the width of a limb in map cells: what OpenPose's descendants train
 with (D. Osokin, arXiv:1811.12004)."""
 _LIMB_CELLS = 1.0
+_SMALLEST_PX = 64.0
+"""People whose marked keypoints lie closer together than this are left to the teacher: peaks so wide would cover all of them."""
 _NECK = "neck"
 
 
@@ -48,6 +50,9 @@ class CocoPeople:
         """
         output = self._contract.output
         people = view.on_crop(self._people[picture], self._contract.skeleton)
+        people = people[_extents(people) >= _SMALLEST_PX]
+        if not len(people):
+            return
         keypoints = output.heatmap_channels - output.background
         heat = torch.from_numpy(_heatmaps(people, output.stride, tuple(maps.shape[1:]))).to(maps.dtype)
         torch.maximum(maps[:keypoints], heat, out=maps[:keypoints])
@@ -56,6 +61,13 @@ class CocoPeople:
         fields = maps[output.heatmap_channels :]
         for limb in self._contract.skeleton.limbs:
             _correct_limb(fields, people, limb, output.stride)
+
+
+def _extents(people: Points) -> Points:
+    """(P, K, 3) -> (P,): the longer side of the box around the visible keypoints."""
+    seen = people[:, :, 2:] > 0
+    low, high = (np.where(seen, people[:, :, :2], edge) for edge in (np.inf, -np.inf))
+    return np.asarray((high.max(1) - low.min(1)).max(1), np.float64)
 
 
 def _heatmaps(people: Points, stride: int, cells_hw: tuple[int, ...]) -> NDArray[np.float32]:

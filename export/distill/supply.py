@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edgepose.export.distill.album import Album, Picture
-from edgepose.export.distill.augment import View, crop_into, random_view
+from edgepose.export.distill.augment import Panel, View, crop_into, random_panels, random_view
 from edgepose.export.distill.teacher import Lesson, Teacher
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Labels(Protocol):
     def knows(self, picture: int) -> bool: ...
 
     def correct(self, maps: Tensor, picture: int, view: View) -> None:
-        """Writes what is marked into a crop's maps (channels, h, w), in place."""
+        """Writes what is marked into a crop's maps (channels, h, w), in place; they may be a part of larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ class Batch:
 
     pictures: Tensor
     lesson: Lesson
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """What a panel shows: a picture of the album, by its place there, and how."""
+
+    panel: Panel
+    picture: int
+    view: View
 
 
 class Supply:
@@ -46,7 +56,7 @@ class Supply:
 
     def __init__(self, album: Album, teacher: Teacher, batch: int, seed: int, first: int = 0, labels: Labels | None = None) -> None:
         self._album, self._teacher, self._seed, self._labels = album, teacher, seed, labels
-        self.batch_size = batch
+        self.batch_size, self.first = batch, first
         self.turn = threading.Lock()
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
@@ -74,22 +84,32 @@ class Supply:
         random = np.random.default_rng([self._seed, number])
         side = self._teacher.contract.input.height
         pictures = np.empty((self.batch_size, side, side, 3), np.uint8)
-        chosen = [self._cropped(target, random) for target in pictures]
+        collages = [[self._cropped(target, panel, random) for panel in random_panels(side, random)] for target in pictures]
         with self.turn:
             lesson = self._teacher.teach(pictures)
-        for maps, (picture, view) in zip(lesson.maps, chosen, strict=True):
-            if self._labels and self._labels.knows(picture):
-                self._labels.correct(maps, picture, view)
+        for maps, collage in zip(lesson.maps, collages, strict=True):
+            for crop in collage:
+                self._correct(maps, crop)
         return Batch(torch.from_numpy(pictures), lesson)
 
-    def _cropped(self, target: Picture, random: np.random.Generator) -> tuple[int, View]:
+    def _cropped(self, target: Picture, panel: Panel, random: np.random.Generator) -> Crop:
+        crop = target[panel]
         chosen = int(random.integers(len(self._album)))
         picture = self._album.pictures[chosen]
-        h, w = picture.shape[:2]
-        labelled = self._labels is not None and self._labels.knows(chosen)
-        view = random_view((w, h), target.shape[0], random, may_tile=not labelled)
-        crop_into(target, picture, view)
-        return chosen, view
+        (h, w), (crop_h, crop_w) = picture.shape[:2], crop.shape[:2]
+        smaller = math.sqrt(crop_h * crop_w) / len(target)
+        view = random_view((w, h), (crop_w, crop_h), random, smaller, tile=not self._knows(chosen))
+        crop_into(crop, picture, view)
+        return Crop(panel, chosen, view)
+
+    def _correct(self, maps: Tensor, crop: Crop) -> None:
+        if self._labels and self._knows(crop.picture):
+            stride = self._teacher.contract.output.stride
+            rows, columns = (slice(part.start // stride, part.stop // stride) for part in crop.panel)
+            self._labels.correct(maps[:, rows, columns], crop.picture, crop.view)
+
+    def _knows(self, picture: int) -> bool:
+        return self._labels is not None and self._labels.knows(picture)
 
     def _work(self, number: int) -> None:
         try:
@@ -110,14 +130,14 @@ class Supply:
 
 class Stock:
     """The newest crops, from which batches are drawn at random: labelling one costs as much as learning from it, so each serves a few
-    times. Tensors stay on the CPU."""
+    times. Tensors stay on the CPU. `before` crops have come and gone: the next one stands where it would stand after them."""
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity, self._filled, self._place = capacity, 0, 0
+    def __init__(self, capacity: int, before: int = 0) -> None:
+        self._capacity, self._before, self._added = capacity, before, 0
         self._kept: list[Tensor] = []
 
     def __len__(self) -> int:
-        return self._filled
+        return min(self._capacity, self._added)
 
     def add(self, batch: Batch) -> None:
         """Replaces the oldest."""
@@ -125,12 +145,12 @@ class Stock:
         if not self._kept:
             self._kept = [torch.empty(self._capacity, *t.shape[1:], dtype=t.dtype) for t in arriving]
         for one in range(len(batch.pictures)):
+            place = (self._before + self._added) % self._capacity
             for kept, tensor in zip(self._kept, arriving, strict=True):
-                kept[self._place] = tensor[one]
-            self._place = (self._place + 1) % self._capacity
-            self._filled = min(self._capacity, self._filled + 1)
+                kept[place] = tensor[one]
+            self._added += 1
 
     def draw(self, count: int, random: torch.Generator) -> Batch:
-        chosen = torch.randint(self._filled, (count,), generator=random)
+        chosen = torch.randint(len(self), (count,), generator=random)
         pictures, maps, *features = (kept[chosen] for kept in self._kept)
         return Batch(pictures, Lesson(maps, tuple(features)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgepose.export.distill.supply import Stock, Supply
 from edgepose.export.distill.teacher import Lesson
 from edgepose.runtime.complete_file import completed, hidden
 
-_VERSION = 1
+_VERSION = 2
 _BATCHES_STOCKED_FIRST = 8
 _AVERAGED_STEPS = 1000
 _LONGEST_GRADIENT = 1.0
@@ -46,7 +47,7 @@ class Training:
         self._stock = Stock(settings.stock)
         self.clock = self._clock(0.0)
         self.step = 0
-        self.crops = 0
+        self._crops = 0
         """Batches of crops taken from the supply."""
         self._owed = 0.0
 
@@ -60,6 +61,10 @@ class Training:
         if self._settings.steps is not None:
             return self.step / self._settings.steps
         return self.clock.worked_s / (60 * self._settings.minutes)
+
+    def first_crops(self, batch: int) -> int:
+        """The number that a supply in batches of this size must begin with: the oldest of those that the stock held."""
+        return max(0, self._crops - math.ceil(self._settings.stock / batch))
 
     def learn(self, supply: Supply) -> Losses:
         """One step. The losses are those before it, without gradients."""
@@ -112,7 +117,8 @@ class Training:
             "random": self._random.get_state(),
             "camera": self._camera.random.get_state(),
             "step": self.step,
-            "crops": self.crops,
+            "crops": self._crops,
+            "owed": self._owed,
             "worked_s": self.clock.worked_s,
         }
         with completed(path):
@@ -133,16 +139,25 @@ class Training:
             raise ConfigError(f"{path}: belongs to another teacher or optimiser ({reason}): give those again, or another --out") from error
         self._random.set_state(state["random"])
         self._camera.random.set_state(state["camera"])
-        self.step, self.crops = state["step"], state["crops"]
+        self.step, self._crops, self._owed = state["step"], state["crops"], state["owed"]
         self.clock = self._clock(state["worked_s"])
 
     def _restock(self, supply: Supply) -> None:
-        """A labelled crop arrives for every `reuse` that are drawn; at first, some batches at once."""
-        self._owed += self._settings.batch / self._settings.reuse if len(self._stock) else _BATCHES_STOCKED_FIRST * self._settings.batch
-        while self._owed >= supply.batch_size or not len(self._stock):
+        """A labelled crop arrives for every `reuse` that are drawn."""
+        if not len(self._stock):
+            self._fill(supply)
+        self._owed += self._settings.batch / self._settings.reuse
+        while self._owed >= supply.batch_size:
             self._stock.add(supply.next())
             self._owed -= supply.batch_size
-            self.crops += 1
+            self._crops += 1
+
+    def _fill(self, supply: Supply) -> None:
+        """What the stock held when the training was saved, so that it goes on as if never stopped; at its beginning, some batches."""
+        self._stock = Stock(self._settings.stock, supply.first * supply.batch_size)
+        self._crops = self._crops or math.ceil(_BATCHES_STOCKED_FIRST * self._settings.batch / supply.batch_size)
+        for _ in range(supply.first, self._crops):
+            self._stock.add(supply.next())
 
     def _clock(self, worked_s: float) -> WorkingClock:
         """On a CPU the time of its cores, since another program may have them for a while; on a GPU that of the wall."""

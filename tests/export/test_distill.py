@@ -28,7 +28,7 @@ from edgepose.export.exporter import export_bundles
 from edgepose.export.network import network_from_architecture
 from edgepose.export.networks.edgepose import SIZES, EdgePose
 
-STEPS = 40
+STEPS = 160
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_a_short_distillation_brings_the_student_near_its_teacher(
 
 
 def test_a_short_distillation_leaves_weights_log_state_and_sheets(uninterrupted: Path) -> None:
-    began, finished = diary(uninterrupted)
+    began, *progress, finished = diary(uninterrupted)
 
-    assert (began["event"], finished["event"]) == ("began", "finished")
+    assert [line["event"] for line in (began, *progress, finished)] == ["began", "progress", "finished"]
     assert began["features"] and began["pictures"] == 16 and began["set_steps"] == STEPS
     assert finished["pictures"] == 8 * STEPS and finished["maps"] > 0
     sheets = sorted(uninterrupted.with_suffix(".sheets").iterdir())
@@ -117,10 +117,8 @@ def test_the_same_command_again_has_nothing_left_to_do(options: list[str], unint
     assert all(torch.equal(value, before[name]) for name, value in load_state_dict(uninterrupted).items())
 
 
-def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(
-    options: list[str], uninterrupted: Path, painted_bundles: dict[str, Path], tmp_path: Path
-) -> None:
-    """SIGKILL in the middle, then the same command again."""
+def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, then the same command again: the same weights to the bit."""
     weights = tmp_path / "student.pth"
     command = [str(Path(sys.executable).parent / "pose-distill"), *options, "--out", str(weights), "--checkpoint-minutes", "0.01"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -136,7 +134,8 @@ def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(
     assert done.exit_code == 0, done.output
     events = {line["event"]: line for line in diary(weights)}
     assert 0 < events["resumed"]["step"] < STEPS and events["finished"]["step"] == STEPS
-    assert 0.5 < distance(weights, painted_bundles) / distance(uninterrupted, painted_bundles) < 2  # it fell tenfold meanwhile
+    wanted = load_state_dict(uninterrupted)
+    assert all(torch.equal(value, wanted[name]) for name, value in load_state_dict(weights).items())
 
 
 def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:

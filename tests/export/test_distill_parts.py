@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from edgepose.engines.skeleton import COCO18
 from edgepose.export.checkpoint import architecture_of, load_state_dict
 from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folders
-from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_view
+from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_panels, random_view
 from edgepose.export.distill.clock import WorkingClock
 from edgepose.export.distill.features import bottlenecks
 from edgepose.export.distill.labels import CocoPeople
@@ -47,7 +48,7 @@ def album() -> Album:
 
 def random_views(count: int, picture_wh: tuple[int, int], side: int) -> list[View]:
     random = np.random.default_rng(0)
-    return [random_view(picture_wh, side, random) for _ in range(count)]
+    return [random_view(picture_wh, (side, side), random) for _ in range(count)]
 
 
 def test_large_pictures_are_kept_smaller_and_say_by_how_much(tmp_path: Path) -> None:
@@ -80,6 +81,33 @@ def test_a_dot_lands_in_the_crop_where_its_view_says() -> None:
         assert (bright * rows).sum() / bright.sum() == pytest.approx(y, abs=0.15)
         seen += 1
     assert seen > 10
+
+
+def test_a_picture_far_away_keeps_its_brightness_and_place() -> None:
+    picture = np.zeros((300, 300, 3), np.uint8)
+    picture[::5] = 250
+    picture[:, :150] = 0
+    crop = np.empty((60, 60, 3), np.uint8)
+
+    crop_into(crop, picture, View(np.array([[0.2, 0, 0], [0, 0.2, 0]]), tiled=False))
+
+    right = crop[5:-5, 35:-5, 0].astype(float)
+    assert right.mean() == pytest.approx(50, abs=1) and right.std() < 1  # every fifth row alone would be 0 or 250
+    assert crop[5:-5, 5:29].max() == 0 and crop[5:-5, 31:-5].min() > 30
+
+
+def test_panels_cover_a_training_picture_on_whole_cells() -> None:
+    random = np.random.default_rng(0)
+    counts = set()
+    for _ in range(100):
+        covered = np.zeros((192, 192), int)
+        panels = random_panels(192, random)
+        for rows, columns in panels:
+            covered[rows, columns] += 1
+            assert all(edge % 16 == 0 for part in (rows, columns) for edge in (part.start, part.stop))
+        assert (covered == 1).all()
+        counts.add(len(panels))
+    assert counts == {1, 2, 3, 4}
 
 
 def test_a_mirror_makes_right_of_left() -> None:
@@ -146,6 +174,27 @@ def test_the_same_seed_and_number_give_the_same_crops(album: Album, teacher: Ope
     assert not torch.equal(running[0].pictures, running[1].pictures)
 
 
+def test_labels_correct_the_panel_that_shows_their_picture_and_no_other(album: Album, teacher: OpenVinoTeacher) -> None:
+    class Marks:
+        shapes: ClassVar[list[tuple[int, ...]]] = []
+
+        def knows(self, picture: int) -> bool:
+            return picture == 2
+
+        def correct(self, maps: torch.Tensor, picture: int, view: View) -> None:
+            assert picture == 2 and not view.tiled
+            self.shapes.append(tuple(maps.shape[1:]))
+            maps[:] = 9
+
+    marked, plain = (Supply(album, teacher, 4, seed=3, labels=labels) for labels in (Marks(), None))
+    maps, unmarked = (torch.cat([supply.batch(n).lesson.maps for n in range(4)]) for supply in (marked, plain))
+
+    cells = sum(h * w for h, w in Marks.shapes)
+    assert any(h * w < 16 * 16 for h, w in Marks.shapes)  # a panel, not the whole training picture
+    assert int((maps[:, 0] == 9).sum()) == cells
+    assert float(unmarked.max()) < 9
+
+
 def test_what_the_teachers_thread_raises_reaches_the_student(album: Album, teacher: OpenVinoTeacher) -> None:
     class Tired:
         contract, feature_channels, description = teacher.contract, teacher.feature_channels, ""
@@ -170,6 +219,18 @@ def test_the_stock_forgets_the_oldest() -> None:
     assert drawn.lesson.features[0].shape == (200, 2, 1, 1)
 
 
+def test_a_stock_filled_again_draws_what_it_would_have_drawn() -> None:
+    def fed(stock: Stock, numbers: range) -> Batch:
+        for value in numbers:
+            maps = torch.arange(4.0).view(4, 1, 1, 1) + 10 * value
+            stock.add(Batch(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), Lesson(maps, ())))
+        return stock.draw(50, torch.Generator().manual_seed(0))
+
+    whole, again = fed(Stock(10), range(7)), fed(Stock(10, before=4 * 4), range(4, 7))
+
+    assert torch.equal(whole.lesson.maps, again.lesson.maps)
+
+
 def labels_file(path: Path, keypoints: list[list[float]], names: list[str]) -> Path:
     flat = list(itertools.chain.from_iterable(keypoints))
     person = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "num_keypoints": len(keypoints), "keypoints": flat}
@@ -179,26 +240,35 @@ def labels_file(path: Path, keypoints: list[list[float]], names: list[str]) -> P
 
 
 def test_labels_add_what_the_teacher_missed_and_leave_what_it_saw(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
-    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [44, 36, 2]], ["red", "blue"])
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
     people = CocoPeople(file, album, teacher.contract)
-    maps = torch.zeros(5, 16, 16, dtype=torch.float16)
+    maps = torch.zeros(5, 16, 32, dtype=torch.float16)
     maps[2] = 1
     maps[0, 2, 2] = 0.7
 
     people.correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
 
     assert people.knows(0) and not people.knows(1) and len(people) == 1
-    assert maps[0].argmax() == 9 * 16 + 5 or maps[0].argmax() == 8 * 16 + 4  # 20 px lies between cells 4 and 5, 36 between 8 and 9
-    assert float(maps[0].max()) > 0.9 and float(maps[1, 8:10, 10:12].min()) > 0.9
+    assert maps[0].argmax() == 9 * 32 + 5 or maps[0].argmax() == 8 * 32 + 4  # 20 px lies between cells 4 and 5, 36 between 8 and 9
+    assert float(maps[0].max()) > 0.9 and float(maps[1, 8:10, 22:24].min()) > 0.9
     assert float(maps[0, 2, 2]) == pytest.approx(0.7, abs=1e-3)
-    assert float(maps[2, 8, 5]) < 0.1 and float(maps[2, 0, 15]) == 1
-    assert maps[3, 8, 5:11].tolist() == [1] * 6 and float(maps[4].abs().max()) == 0 and float(maps[3, 2].max()) == 0
+    assert float(maps[2, 8, 5]) < 0.1 and float(maps[2, 0, 31]) == 1
+    assert maps[3, 8, 5:23].tolist() == [1] * 18 and float(maps[4].abs().max()) == 0 and float(maps[3, 2].max()) == 0
+
+
+def test_people_too_small_for_such_peaks_stay_as_the_teacher_sees_them(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [44, 36, 2]], ["red", "blue"])
+    maps = torch.zeros(5, 16, 16)
+
+    CocoPeople(file, album, teacher.contract).correct(maps, 0, View(np.array([[2.6, 0, -20], [0, 2.6, -60]]), tiled=False))
+
+    assert float(maps.abs().max()) == 0
 
 
 def test_a_neck_is_between_two_marked_shoulders(album: Album, tmp_path: Path) -> None:
     contract = architecture_of(HumanPoseEstimation0001().state_dict()).contract({}, None)
     names = ["left_shoulder", "right_shoulder"]
-    file = labels_file(tmp_path / "labels.json", [[80, 40, 2], [40, 60, 2]], names)
+    file = labels_file(tmp_path / "labels.json", [[100, 40, 2], [20, 60, 2]], names)
     maps = torch.zeros(57, 12, 20)
 
     CocoPeople(file, album, contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
