@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepose.benchmarks.turn import Distribution, distribution_of
 from edgepose.engines.bundle import Bundle
@@ -25,8 +26,11 @@ from edgepose.runtime.sources import open_source
 _BLOCKS = 60
 _SETTLING = 0.2
 """The share of results that no trend counts: what is loaded and pooled at first is no growth, and an engine's first seconds are slow."""
+_FEWEST = math.ceil(_BLOCKS / (1 - _SETTLING))
 _LATENCY_STARTS = 40
 _MIB = 2**20
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,22 @@ class SourceCase:
 
 
 @dataclass(frozen=True, slots=True)
+class Trend:
+    """Linear over blocks of time, the first fifth left out, with its standard error and the probability of so much by chance."""
+
+    ms_per_minute: float
+    error: float
+    by_chance: float
+
+    def __str__(self) -> str:
+        return f"{self.ms_per_minute:+.3f} ± {self.error:.3f} ms a minute (by chance: {self.by_chance:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
 class LiveReport:
-    """`age_ms` is from a frame's capture to its people. `engine_ms` is the median latency of one inference with all slots in flight, before
-    the sources started. `slope_ms_per_minute` is the age's linear trend over blocks of time, the first fifth left out, with its standard
-    error and the probability of so much by chance. `fairness` is the most results of a source over the fewest."""
+    """`age_ms` is from a frame's capture to its people, `waiting_ms` the same less its inference: what a queue would let grow, however fast
+    the machine is meanwhile. `engine_ms` is the median latency of one inference with all slots in flight, before the sources started.
+    `fairness` is the most results of a source over the fewest."""
 
     bundle: str
     execution: Execution
@@ -54,9 +70,9 @@ class LiveReport:
     seconds: float
     engine_ms: float
     age_ms: Distribution
-    slope_ms_per_minute: float
-    slope_error: float
-    slope_by_chance: float
+    age_trend: Trend
+    waiting_ms: Distribution
+    waiting_trend: Trend
     fairness: float
     memory_mib_begin: float
     memory_mib_end: float
@@ -74,11 +90,10 @@ def live_report(
 ) -> LiveReport:
     """Runs for `seconds`, or until every source has ended; `tick` is told how many frames are done with. Frames in flight at the end of
     `seconds` are neither dropped nor results. Raises ConfigError for too few results."""
-    from scipy.stats import linregress
-
     opened = [open_source(source) for source in sources]
     captured: list[list[int]] = [[] for _ in opened]
     ages: list[list[float]] = [[] for _ in opened]
+    waits: list[list[float]] = [[] for _ in opened]
     when: list[list[float]] = [[] for _ in opened]
     memory: list[float] = []
     with closing(open_engine(bundle, device, slots)) as engine:
@@ -92,7 +107,9 @@ def live_report(
             for result in pipeline:
                 now, source = time.perf_counter() - began, result.source
                 captured[source].append(result.frame.index)
-                ages[source].append((result.times.found - result.frame.captured_ns) / 1e6)
+                times = result.times
+                ages[source].append((times.found - result.frame.captured_ns) / 1e6)
+                waits[source].append(ages[source][-1] - (times.ready - times.started) / 1e6)
                 when[source].append(now)
                 if now > len(memory):
                     memory.append(_memory_mib())
@@ -100,17 +117,13 @@ def live_report(
             took = time.perf_counter() - began
             counts = pipeline.counts
         execution, in_flight = engine.execution, len(engine.slots)
-    times, values = np.concatenate(when), np.concatenate(ages)
-    order = np.argsort(times, kind="stable")[int(len(times) * _SETTLING) :]
-    if len(order) < _BLOCKS:
-        wanted = math.ceil(_BLOCKS / (1 - _SETTLING))
-        raise ConfigError(f"{len(values)} results in {took:.0f} s: wanted {wanted} at least: let the sources run longer")
-    blocks = [(times[part].mean() / 60, values[part].mean()) for part in np.array_split(order, _BLOCKS)]
-    trend = linregress(*zip(*blocks, strict=True))
+    seen, age, waiting = (np.concatenate(lists) for lists in (when, ages, waits))
+    if len(seen) < _FEWEST:
+        raise ConfigError(f"{len(seen)} results in {took:.0f} s: wanted {_FEWEST} at least: let the sources run longer")
     settled = memory[int(len(memory) * _SETTLING) :] or memory
     cases = [
-        SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(age) if age else None)
-        for source, count, found, age in zip(sources, counts, captured, ages, strict=True)
+        SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(ms) if ms else None)
+        for source, count, found, ms in zip(sources, counts, captured, ages, strict=True)
     ]
     return LiveReport(
         bundle=bundle.path.name,
@@ -119,15 +132,25 @@ def live_report(
         slots=in_flight,
         seconds=took,
         engine_ms=engine_ms,
-        age_ms=distribution_of(values.tolist()),
-        slope_ms_per_minute=float(trend.slope),
-        slope_error=float(trend.stderr),
-        slope_by_chance=float(trend.pvalue),
+        age_ms=distribution_of(age.tolist()),
+        age_trend=trend_of(seen, age),
+        waiting_ms=distribution_of(waiting.tolist()),
+        waiting_trend=trend_of(seen, waiting),
         fairness=max(case.results for case in cases) / max(1, min(case.results for case in cases)),
         memory_mib_begin=float(np.mean(settled[: max(1, len(settled) // 10)])),
         memory_mib_end=float(np.mean(settled[-max(1, len(settled) // 10) :])),
         sources=tuple(cases),
     )
+
+
+def trend_of(seconds: Values, ms: Values) -> Trend:
+    """Of one value for each moment, in any order."""
+    from scipy.stats import linregress
+
+    order = np.argsort(seconds, kind="stable")[int(len(seconds) * _SETTLING) :]
+    blocks = [(seconds[part].mean() / 60, ms[part].mean()) for part in np.array_split(order, _BLOCKS)]
+    line = linregress(*zip(*blocks, strict=True))
+    return Trend(float(line.slope), float(line.stderr), float(line.pvalue))
 
 
 def _latency_ms(engine: Engine) -> float:

@@ -49,10 +49,10 @@ def live(
         age = case.age_ms
         figures = (f"{ms:.1f}" for ms in (age.p50, age.p90, age.p99, age.max)) if age else ()
         table.add_row(case.source, str(case.captured), str(case.dropped), str(case.results), *figures)
-    trend = f"{report.slope_ms_per_minute:+.3f} ± {report.slope_error:.3f} ms a minute (by chance: {report.slope_by_chance:.2f})"
     console.messages().print(
         table,
-        f"one inference takes {report.engine_ms:.1f} ms; the age of results changes by {trend}",
+        f"one inference takes {report.engine_ms:.1f} ms; the age of results changes by {report.age_trend}",
+        f"without the inference itself it is {report.waiting_ms.p50:.1f} ms, and changes by {report.waiting_trend}",
         f"most results of a source over fewest: {report.fairness:.3f}",
         f"memory: {report.memory_mib_begin:.0f} MiB, at the end {report.memory_mib_end:.0f} MiB",
         sep="\n",
