@@ -19,6 +19,7 @@ from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Engine, Execution
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.registry import open_engine
+from edgepose.runtime.inferences import Times
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sources import open_source
@@ -59,9 +60,9 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class LiveReport:
-    """`age_ms` is from a frame's capture to its people, `waiting_ms` the same less its inference: what a queue would let grow, however fast
-    the machine is meanwhile. `engine_ms` is the median latency of one inference with all slots in flight, before the sources started.
-    `fairness` is the most results of a source over the fewest."""
+    """`age_ms` is from a frame's capture to its people; `waiting_ms` the same less the time from its inference's start until its maps were
+    fetched, so that under `latest` a slower engine hardly changes it, and a queue would let it grow. `engine_ms` is the median latency of
+    one inference with all slots in flight, before the sources started. `fairness` is the most results of a source over the fewest."""
 
     bundle: str
     execution: Execution
@@ -107,9 +108,9 @@ def live_report(
             for result in pipeline:
                 now, source = time.perf_counter() - began, result.source
                 captured[source].append(result.frame.index)
-                times = result.times
-                ages[source].append((times.found - result.frame.captured_ns) / 1e6)
-                waits[source].append(ages[source][-1] - (times.ready - times.started) / 1e6)
+                age, waited = age_and_waiting_ms(result.frame.captured_ns, result.times)
+                ages[source].append(age)
+                waits[source].append(waited)
                 when[source].append(now)
                 if now > len(memory):
                     memory.append(_memory_mib())
@@ -117,7 +118,7 @@ def live_report(
             took = time.perf_counter() - began
             counts = pipeline.counts
         execution, in_flight = engine.execution, len(engine.slots)
-    seen, age, waiting = (np.concatenate(lists) for lists in (when, ages, waits))
+    seen, all_ages, all_waits = (np.concatenate(lists) for lists in (when, ages, waits))
     if len(seen) < _FEWEST:
         raise ConfigError(f"{len(seen)} results in {took:.0f} s: wanted {_FEWEST} at least: let the sources run longer")
     settled = memory[int(len(memory) * _SETTLING) :] or memory
@@ -132,15 +133,21 @@ def live_report(
         slots=in_flight,
         seconds=took,
         engine_ms=engine_ms,
-        age_ms=distribution_of(age.tolist()),
-        age_trend=trend_of(seen, age),
-        waiting_ms=distribution_of(waiting.tolist()),
-        waiting_trend=trend_of(seen, waiting),
+        age_ms=distribution_of(all_ages.tolist()),
+        age_trend=trend_of(seen, all_ages),
+        waiting_ms=distribution_of(all_waits.tolist()),
+        waiting_trend=trend_of(seen, all_waits),
         fairness=max(case.results for case in cases) / max(1, min(case.results for case in cases)),
         memory_mib_begin=float(np.mean(settled[: max(1, len(settled) // 10)])),
         memory_mib_end=float(np.mean(settled[-max(1, len(settled) // 10) :])),
         sources=tuple(cases),
     )
+
+
+def age_and_waiting_ms(captured_ns: int, times: Times) -> tuple[float, float]:
+    """See `LiveReport`."""
+    age = times.found - captured_ns
+    return age / 1e6, (age - (times.ready - times.started)) / 1e6
 
 
 def trend_of(seconds: Values, ms: Values) -> Trend:

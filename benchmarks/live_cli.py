@@ -52,7 +52,7 @@ def live(
     console.messages().print(
         table,
         f"one inference takes {report.engine_ms:.1f} ms; the age of results changes by {report.age_trend}",
-        f"without the inference itself it is {report.waiting_ms.p50:.1f} ms, and changes by {report.waiting_trend}",
+        f"without the inference itself the age is {report.waiting_ms.p50:.1f} ms, and changes by {report.waiting_trend}",
         f"most results of a source over fewest: {report.fairness:.3f}",
         f"memory: {report.memory_mib_begin:.0f} MiB, at the end {report.memory_mib_end:.0f} MiB",
         sep="\n",

@@ -56,7 +56,7 @@ def distill(
     seed: Annotated[int, typer.Option(help="Of weights, crops and what the camera does")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="By torch.compile: a third faster after a minute; needs a C++ compiler")
+        bool, typer.Option("--compile", help="By torch.compile: needs a C++ compiler and a minute; faster on some processors")
     ] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.01, help="How often everything is saved")] = 3,
     sheet_minutes: Annotated[float, typer.Option(min=0.01, help="How often student and teacher are drawn side by side")] = 5,

@@ -26,7 +26,7 @@ _BORDERED = 0.3
 _GREY_PICTURES = 0.08
 _NOISE_LEVELS = 10.0
 _CUT = 0.5
-"""How often a training picture is cut in two, and then each half again."""
+"""How often a training picture is cut in two, and then what came of it again: 1, 2, 3, 4 panels in 2, 3, 2 and 1 of 8."""
 _CUT_AT = (0.35, 0.65)
 _CUT_STEP = 16
 """Pixels, a multiple of every map's stride: a cell belongs to one panel."""
@@ -63,7 +63,7 @@ def random_panels(side: int, random: np.random.Generator) -> list[Panel]:
 
     Pictures of one person each so become crowds of small people, cut off by one another, on ever new neighbours: a few thousand
     pictures are otherwise soon known by heart. The idea is that of mosaics (A. Bochkovskiy et al., "YOLOv4", arXiv:2004.10934); since the
-    teacher labels what the student sees, nothing has to be cut out of labels.
+    teacher labels what the student sees, its labels need no cutting.
     """
     whole: Panel = (slice(0, side), slice(0, side))
     upright = random.random() < 0.5

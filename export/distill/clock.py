@@ -21,6 +21,10 @@ class WorkingClock:
         self._now, self._last = now, now()
         self._usual: deque[float] = deque(maxlen=50)
 
+    def restart(self) -> None:
+        """What was done since the last tick does not count."""
+        self._last = self._now()
+
     def tick(self) -> float:
         """Seconds that this step counts."""
         now = self._now()

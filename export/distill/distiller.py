@@ -78,7 +78,7 @@ def distill(request: Request, say: Say, listener: Listener, stop: threading.Even
     album = _album(request, say)
     labels = CocoPeople(request.labels, album, teacher.contract) if request.labels else None
     _begin_diary(request, files, teacher, album, labels, training)
-    say("compile" if settings.compile else "learn")
+    say("label crops again" if training.step else "label crops")
     supply = Supply(album, teacher, _TEACHER_BATCH, settings.seed, training.first_crops(_TEACHER_BATCH), labels)
     cfg = {"arch": settings.student, "teacher": request.teacher.name, "skeleton": contract.skeleton.name}
     resumed_at = training.step

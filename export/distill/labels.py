@@ -26,7 +26,7 @@ _SPREAD_PX = 7.0
 with (D. Osokin, arXiv:1811.12004)."""
 _LIMB_CELLS = 1.0
 _SMALLEST_PX = 64.0
-"""People whose marked keypoints lie closer together than this are left to the teacher: peaks so wide would cover all of them."""
+"""People whose marked keypoints lie in a smaller box, by its longer side, are left to the teacher: peaks so wide would cover them."""
 _NECK = "neck"
 
 
@@ -54,7 +54,7 @@ class CocoPeople:
         if not len(people):
             return
         keypoints = output.heatmap_channels - output.background
-        heat = torch.from_numpy(_heatmaps(people, output.stride, tuple(maps.shape[1:]))).to(maps.dtype)
+        heat = torch.from_numpy(_heatmaps(people, output.stride, tuple(maps.shape[1:]))).to(maps)
         torch.maximum(maps[:keypoints], heat, out=maps[:keypoints])
         if output.background:
             maps[keypoints] = torch.minimum(maps[keypoints], 1 - heat.amax(0))
@@ -71,10 +71,11 @@ def _extents(people: Points) -> Points:
 
 
 def _heatmaps(people: Points, stride: int, cells_hw: tuple[int, ...]) -> NDArray[np.float32]:
-    """(P, K, 3) crop pixels -> (K, h, w): a Gaussian at each keypoint; the nearest person's where they overlap."""
+    """(P, K, 3) crop pixels -> (K, h, w): a Gaussian at each keypoint in the crop; the nearest person's where they overlap."""
     x, y = (stride * (np.arange(n) + 0.5) for n in cells_hw[::-1])
+    inside = ((people[..., :2] >= 0) & (people[..., :2] < np.array(cells_hw[::-1]) * stride)).all(-1)
     distance = (x[None, None, None, :] - people[:, :, 0, None, None]) ** 2 + (y[None, None, :, None] - people[:, :, 1, None, None]) ** 2
-    peaks = np.exp(-distance / (2 * _SPREAD_PX**2)) * (people[:, :, 2, None, None] > 0)
+    peaks = np.exp(-distance / (2 * _SPREAD_PX**2)) * (inside & (people[:, :, 2] > 0))[:, :, None, None]
     return np.asarray(peaks.max(0), np.float32)
 
 
@@ -99,7 +100,7 @@ def _correct_limb(fields: Tensor, people: Points, limb: Limb, stride: int) -> No
         count += inside
     if not count.any():
         return
-    field = torch.from_numpy(total / np.maximum(count, 1)).to(fields.dtype)
+    field = torch.from_numpy(total / np.maximum(count, 1)).to(fields)
     stronger = field.square().sum(0) > fields[limb.x].square() + fields[limb.y].square()
     fields[limb.x] = torch.where(stronger, field[0], fields[limb.x])
     fields[limb.y] = torch.where(stronger, field[1], fields[limb.y])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -65,6 +66,16 @@ class Training:
     def first_crops(self, batch: int) -> int:
         """The number that a supply in batches of this size must begin with: the oldest of those that the stock held."""
         return max(0, self._crops - math.ceil(self._settings.stock / batch))
+
+    def fill(self, supply: Supply, stop: threading.Event) -> None:
+        """Before the first step: what the stock held when the training was saved, so that it goes on as if never stopped; at its
+        beginning, some batches. Ends early when `stop` is set."""
+        self._stock = Stock(self._settings.stock, supply.first * supply.batch_size)
+        self._crops = self._crops or math.ceil(_BATCHES_STOCKED_FIRST * self._settings.batch / supply.batch_size)
+        for _ in range(supply.first, self._crops):
+            if stop.is_set():
+                return
+            self._stock.add(supply.next())
 
     def learn(self, supply: Supply) -> Losses:
         """One step. The losses are those before it, without gradients."""
@@ -144,20 +155,11 @@ class Training:
 
     def _restock(self, supply: Supply) -> None:
         """A labelled crop arrives for every `reuse` that are drawn."""
-        if not len(self._stock):
-            self._fill(supply)
         self._owed += self._settings.batch / self._settings.reuse
         while self._owed >= supply.batch_size:
             self._stock.add(supply.next())
             self._owed -= supply.batch_size
             self._crops += 1
-
-    def _fill(self, supply: Supply) -> None:
-        """What the stock held when the training was saved, so that it goes on as if never stopped; at its beginning, some batches."""
-        self._stock = Stock(self._settings.stock, supply.first * supply.batch_size)
-        self._crops = self._crops or math.ceil(_BATCHES_STOCKED_FIRST * self._settings.batch / supply.batch_size)
-        for _ in range(supply.first, self._crops):
-            self._stock.add(supply.next())
 
     def _clock(self, worked_s: float) -> WorkingClock:
         """On a CPU the time of its cores, since another program may have them for a while; on a GPU that of the wall."""

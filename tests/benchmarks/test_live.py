@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from edgepose.benchmarks.cli import app
-from edgepose.benchmarks.live import live_report, trend_of
+from edgepose.benchmarks.live import age_and_waiting_ms, live_report, trend_of
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import ConfigError
+from edgepose.runtime.inferences import Times
 from edgepose.runtime.intake import Policy
 
 CAMERA = "test:pattern?fps=200&frames={}&width=64&height=48"
@@ -21,12 +22,20 @@ CAMERA = "test:pattern?fps=200&frames={}&width=64&height=48"
 def test_each_frame_of_each_source_is_dropped_or_a_result(painted_bundles: dict[str, Path]) -> None:
     bundle = open_bundle(painted_bundles["ov-fp32"])
 
-    report = live_report(bundle, [CAMERA.format(150), CAMERA.format(90)], "CPU", 2, Policy.LATEST)
+    report = live_report(bundle, [CAMERA.format(600), CAMERA.format(300)], "CPU", 2, Policy.LATEST)
 
-    assert [case.captured for case in report.sources] == [150, 90]
+    assert [case.captured for case in report.sources] == [600, 300]
     assert all(case.captured == case.dropped + case.results and case.in_order for case in report.sources)
     assert report.age_ms.n == report.waiting_ms.n == sum(case.results for case in report.sources)
     assert 0 < report.waiting_ms.mean < report.age_ms.mean
+
+
+def test_a_slower_engine_makes_results_older_but_they_do_not_wait_longer() -> None:
+    usual = age_and_waiting_ms(0, Times(taken=5_000_000, started=6_000_000, ready=16_000_000, found=17_000_000))
+    slower = age_and_waiting_ms(0, Times(taken=5_000_000, started=6_000_000, ready=36_000_000, found=37_000_000))
+    queued = age_and_waiting_ms(0, Times(taken=25_000_000, started=26_000_000, ready=36_000_000, found=37_000_000))
+
+    assert (usual, slower, queued) == ((17, 7), (37, 7), (37, 27))
 
 
 def test_a_trend_leaves_the_first_fifth_out() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from typer.testing import CliRunner, Result
 from edgepose.engines.target import target_named
 from edgepose.export.checkpoint import load_state_dict
 from edgepose.export.distill.course import save_weights
+from edgepose.export.distill.distiller import Request
+from edgepose.export.distill.distiller import distill as run_distillation
+from edgepose.export.distill.settings import Settings
 from edgepose.export.distill.teacher import open_teacher
 from edgepose.export.distill_cli import app
 from edgepose.export.exporter import export_bundles
@@ -136,6 +140,27 @@ def test_a_killed_training_continues_and_ends_as_an_uninterrupted_one_does(optio
     assert 0 < events["resumed"]["step"] < STEPS and events["finished"]["step"] == STEPS
     wanted = load_state_dict(uninterrupted)
     assert all(torch.equal(value, wanted[name]) for name, value in load_state_dict(weights).items())
+
+
+def test_a_stopped_training_goes_on_with_the_crops_that_its_stock_held(
+    painted_bundles: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    """A stock that is long full, and not of whole batches."""
+    settings = Settings("edgepose-n", steps=40, batch=8, crop=64, reuse=1, stock=40)
+
+    def trained(name: str, stop_at: int) -> Path:
+        stop, out = threading.Event(), tmp_path / name / "student.pth"
+        out.parent.mkdir(exist_ok=True)
+        request = Request(painted_bundles["ov-fp32"], (photos,), out, settings, device="cpu")
+        run_distillation(request, lambda _: None, lambda report: stop.set() if report.step == stop_at else None, stop)
+        return out
+
+    whole = load_state_dict(trained("whole", 40))
+    trained("stopped", 25)
+    continued = trained("stopped", 40)
+
+    assert [line["step"] for line in diary(continued) if line["event"] in ("stopped", "resumed")] == [25, 25]
+    assert all(torch.equal(value, whole[name]) for name, value in load_state_dict(continued).items())
 
 
 def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
