@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 GREY = 128
 _USUAL_SIDE = 320.0
 """Zoom 1 shows a picture with its longest side at so many pixels."""
-_ZOOM = (0.3, 2.0)
+_ZOOM = (0.3, 2.5)
 _WIDER = (0.89, 1.46)
 """Training sets are often stretched to squares, which makes people thin: more crops are widened than narrowed."""
 _ROTATION_DEG = 14.0
