@@ -44,7 +44,7 @@ def export(
     target: Annotated[list[str], typer.Option(help="What to make; may be given several times: " + ", ".join(t.name for t in TARGETS))],
     arch: Annotated[str, typer.Option(help="One of our architectures, by its public name, e.g. resnet18_baseline_att")] = "",
     weights: Annotated[
-        Path | None, typer.Option(help="Its checkpoint (.pth); loaded with weights_only; default: those that come with edgepose-s")
+        Path | None, typer.Option(help="Its checkpoint (.pth); loaded with weights_only; default: those that come with edgepose-n and -s")
     ] = None,
     model: Annotated[str, typer.Option(help="Any other network: package.module:factory, a .pt2, an .onnx or an OpenVINO .xml")] = "",
     contract: Annotated[Path | None, typer.Option(help="Contract of --model, a JSON file: see docs/contracts.md")] = None,

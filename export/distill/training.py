@@ -47,14 +47,10 @@ class Training:
         self._camera = Camera(settings.seed + 1)
         self._stock = Stock(settings.stock)
         self.clock = self._clock(0.0)
-        self.step = 0
+        self.step = self.pictures = 0
         self._crops = 0
         """Batches of crops taken from the supply."""
         self._owed = 0.0
-
-    @property
-    def pictures(self) -> int:
-        return self.step * self._settings.batch
 
     @property
     def progress(self) -> float:
@@ -91,6 +87,7 @@ class Training:
         with supply.turn if self._device.type == "cpu" else nullcontext():
             loss = self._descend(pictures, wanted)
         self.step += 1
+        self.pictures += self._settings.batch
         self._follow()
         return Losses(loss.maps.detach(), loss.guess.detach(), loss.features.detach())
 
@@ -128,6 +125,7 @@ class Training:
             "random": self._random.get_state(),
             "camera": self._camera.random.get_state(),
             "step": self.step,
+            "pictures": self.pictures,
             "crops": self._crops,
             "owed": self._owed,
             "worked_s": self.clock.worked_s,
@@ -150,7 +148,8 @@ class Training:
             raise ConfigError(f"{path}: belongs to another teacher or optimiser ({reason}): give those again, or another --out") from error
         self._random.set_state(state["random"])
         self._camera.random.set_state(state["camera"])
-        self.step, self._crops, self._owed = state["step"], state["crops"], state["owed"]
+        self.step, self.pictures = state["step"], state["pictures"]
+        self._crops, self._owed = state["crops"], state["owed"]
         self.clock = self._clock(state["worked_s"])
 
     def _restock(self, supply: Supply) -> None:

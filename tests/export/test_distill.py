@@ -160,6 +160,7 @@ def test_a_stopped_training_goes_on_with_the_crops_that_its_stock_held(
     continued = trained("stopped", 40)
 
     assert [line["step"] for line in diary(continued) if line["event"] in ("stopped", "resumed")] == [25, 25]
+    assert diary(continued)[-1]["pictures"] == 320
     assert all(torch.equal(value, whole[name]) for name, value in load_state_dict(continued).items())
 
 

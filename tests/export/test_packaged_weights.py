@@ -23,9 +23,9 @@ def test_they_are_small_half_precision_and_what_the_default_bundle_was_made_of()
     assert open_bundle(default_bundle()).manifest.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_architecture_takes_them_where_no_checkpoint_is_given() -> None:
-    network = network_from_architecture("edgepose-s")
-    assert network.source.weights == "edgepose-s.pth"
+@pytest.mark.parametrize("name", ["edgepose-n", "edgepose-s"])
+def test_an_architecture_takes_them_where_no_checkpoint_is_given(name: str) -> None:
+    assert network_from_architecture(name).source.weights == f"{name}.pth"
 
 
 def test_an_architecture_that_comes_without_says_so() -> None:
