@@ -368,8 +368,7 @@ def test_a_broker_that_is_behind_costs_poses_and_no_events(broker: Broker) -> No
         for index in range(300):
             site.events.publish(event(index))
             site.give(camera_result(index=index))
-        wait_until(lambda: client.status()["dropped"] == 200)
-        assert client.status()["buffered"] == 100
+        wait_until(lambda: (client.status()["dropped"], client.status()["buffered"]) == (200, 100))
         until = time.monotonic() + PATIENCE_S
         while not client.status()["poses_dropped"]:
             assert time.monotonic() < until
