@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgepose.benchmarks.demo import PHOTO_HW, prints
 from edgepose.engines.skeleton import COCO18, Skeleton
+from edgepose.export.distill.augment import mirrored_order
 from edgepose.runtime.coco import COCO17_KEYPOINTS, coco17_from
 from edgepose.runtime.poses import Poses
 
@@ -31,14 +32,10 @@ def labelled_person(skeleton: Skeleton, matrix: NDArray[np.float64], mirrored: b
     """One person, where `matrix` takes the photograph, without the keypoints that nobody labelled."""
     keypoints = np.full((1, len(skeleton.keypoints), 3), (np.nan, np.nan, 0), np.float32)
     for name, (x, y) in KEYPOINTS.items():
-        seen = _other_side(name) if mirrored else name
+        number = skeleton.keypoints.index(name)
         place = matrix @ (WIDTH - x if mirrored else x, y, 1)
-        keypoints[0, skeleton.keypoints.index(seen)] = (*place, 1)
+        keypoints[0, mirrored_order(skeleton)[number] if mirrored else number] = (*place, 1)
     return Poses(keypoints, np.ones(1, np.float32))
-
-
-def _other_side(name: str) -> str:
-    return name.replace("left", "?").replace("right", "left").replace("?", "right")
 
 
 def write_labels(path: Path, file_name: str) -> None:

@@ -92,7 +92,8 @@ class Course:
         training = self._training
         shown = supply.batch(_FIRST_SHEET)
         with supply:
-            training.fill(supply, self._stop)
+            if training.progress < 1:
+                training.fill(supply, self._stop)
             training.clock.restart()
             while training.progress < 1 and not self._stop.is_set():
                 losses = training.learn(supply)

@@ -45,7 +45,7 @@ class Training:
         self._run: Any = torch.compile(self.pupil) if settings.compile else self.pupil
         self._random = torch.Generator().manual_seed(settings.seed)
         self._camera = Camera(settings.seed + 1)
-        self._stock = Stock(settings.stock)
+        self._stock: Stock
         self.clock = self._clock(0.0)
         self.step = self.pictures = 0
         self._crops = 0
@@ -74,7 +74,7 @@ class Training:
             self._stock.add(supply.next())
 
     def learn(self, supply: Supply) -> Losses:
-        """One step. The losses are those before it, without gradients."""
+        """One step, after `fill`. The losses are those before it, without gradients."""
         self._restock(supply)
         batch = self._stock.draw(self._settings.batch, self._random)
         rate = learning_rate(self._settings.learning_rate, self.step, self.progress)
