@@ -15,6 +15,7 @@ from edgepose.benchmarks.cli_options import Device, Json, ParserOption, network_
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
+from edgepose.calibration.breakdown import Nearness
 from edgepose.calibration.coco import CocoLabels
 from edgepose.engines import console
 
@@ -50,18 +51,53 @@ def accuracy(
             report.bundle.removeprefix(f"{network_of(report.bundle)}." if of else ""), f"{a.ap:.4f}", lost, *figures, str(a.found)
         )
     executed = (f"{report.bundle}: {report.execution}" for report in reports)
-    console.messages().print(table, _bands(reports), *executed, sep="\n", highlight=False)
+    console.messages().print(table, _bands(reports), _scores(reports), _keypoints(reports), *executed, sep="\n", highlight=False)
 
 
 def _bands(reports: list[AccuracyReport]) -> Table:
     """How large people must be: a column for each band of heights."""
     table = titled("share of people found at OKS 0.50, by the height of their box in heights of the picture; how many there are")
-    bands = reports[0].accuracy.bands
-    for heading in ("bundle", *(f"{band.least:g}-{min(band.most, 1):g}\n{band.persons}" for band in bands)):
-        table.add_column(heading, justify="left" if heading == "bundle" else "right")
+    table.add_column("bundle")
+    for band in max((report.accuracy.breakdown.bands for report in reports), key=len):
+        table.add_column(f"{band.least:g}-{band.most:g}\n{band.persons}", justify="right")
     for report in reports:
-        table.add_row(report.bundle.rpartition(".pose")[0], *(f"{band.found:.2f}" for band in report.accuracy.bands))
+        table.add_row(_short(report), *(f"{band.found:.2f}" for band in report.accuracy.breakdown.bands))
     return table
+
+
+def _scores(reports: list[AccuracyReport]) -> Table:
+    """Which least score to take: a column for each."""
+    table = titled("people with at least this score, at OKS 0.50")
+    table.add_column("bundle")
+    table.add_column("")
+    for at in max((report.accuracy.breakdown.scores for report in reports), key=len):
+        table.add_column(f"{at.least_score:g}", justify="right")
+    for report in reports:
+        a, scores = report.accuracy, report.accuracy.breakdown.scores
+        right = [f"{at.right / at.found:.2f}" if at.found else "" for at in scores]
+        table.add_row(_short(report), "right, of those found", *right)
+        table.add_row("", "found, of those labelled", *(f"{at.right / max(a.persons, 1):.2f}" for at in scores))
+        table.add_row("", "where nobody is, a picture", *(f"{at.nowhere / a.pictures:.2f}" for at in scores))
+    return table
+
+
+def _keypoints(reports: list[AccuracyReport]) -> Table:
+    table = titled("keypoints of people found at OKS 0.50: share that is found, median distance to the label in roots of the person's area")
+    table.add_column("bundle")
+    for kind in max((report.accuracy.breakdown.keypoints for report in reports), key=len):
+        table.add_column(kind.keypoint, justify="right")
+    for report in reports:
+        table.add_row(_short(report), *map(_near, report.accuracy.breakdown.keypoints))
+    return table
+
+
+def _near(kind: Nearness) -> str:
+    distance = "" if kind.distance is None else f"{kind.distance:.3f}"
+    return f"{kind.found / kind.labelled:.2f}\n{distance}"
+
+
+def _short(report: AccuracyReport) -> str:
+    return report.bundle.rpartition(".pose")[0]
 
 
 def agreement(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.calibration.breakdown import Breakdown, breakdown
 from edgepose.engines.errors import BackendUnavailable, ConfigError
 from edgepose.engines.record import read_json
 from edgepose.engines.skeleton import Skeleton
@@ -21,24 +22,11 @@ from edgepose.runtime.poses import Poses
 _NEEDED = ("images", "annotations", "categories")
 _PERSON = 1
 _RESAMPLED = 100
-_HEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
-"""Where bands of people's heights begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Of the `persons` whose box has at least `least` and less than `most` of their picture's height, the share `found` at OKS 0.50."""
-
-    least: float
-    most: float
-    persons: int
-    found: float
 
 
 @dataclass(frozen=True, slots=True)
 class CocoAccuracy:
-    """COCO's summary over `pictures` with `persons` annotated people; AP and AR are means over OKS 0.50 to 0.95. `bands` say how large
-    people must be; heights at which nobody is labelled are left out."""
+    """COCO's summary over `pictures` with `persons` annotated people; AP and AR are means over OKS 0.50 to 0.95."""
 
     pictures: int
     persons: int
@@ -49,7 +37,7 @@ class CocoAccuracy:
     ap_medium: float
     ap_large: float
     ar: float
-    bands: tuple[Band, ...] = ()
+    breakdown: Breakdown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +66,11 @@ class CocoLabels:
             raise ConfigError(f"{annotations}: wanted COCO keypoint annotations with {', '.join(_NEEDED)}")
         if not data["annotations"] or not all("keypoints" in a for a in data["annotations"]):
             raise ConfigError(f"{annotations}: its annotations hold no keypoints: wanted a person_keypoints file")
-        self._coco = _quiet(_coco_class(), annotations)
+        for number, label in enumerate(data["annotations"], 1):
+            label["id"] = number  # pycocotools takes 0 for nobody and the last of two with the same number for both
+        self._coco = _coco_class()()
+        self._coco.dataset = data
+        _quiet(self._coco.createIndex)
         self.pictures: dict[int, Path] = {int(i["id"]): images / str(i["file_name"]) for i in data["images"]}
         """Image id -> file."""
         missing = [path for path in self.pictures.values() if not path.is_file()]
@@ -92,31 +84,13 @@ class CocoLabels:
         persons = sum(1 for a in self._coco.loadAnns(self._coco.getAnnIds(imgIds=list(poses))) if a["num_keypoints"])
         found = sum(map(len, poses.values()))
         if not found:  # pycocotools refuses an empty list
-            return CocoEvaluation(CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), np.zeros(_RESAMPLED))
+            return CocoEvaluation(CocoAccuracy(len(poses), persons, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Breakdown()), np.zeros(_RESAMPLED))
         matched = self._matched(poses, skeleton)
         _quiet(matched.accumulate)
         _quiet(matched.summarize)
         ap, ap50, ap75, medium, large, ar = (float(value) for value in matched.stats[:6])
-        accuracy = CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar, self._bands(matched))
+        accuracy = CocoAccuracy(len(poses), persons, found, ap, ap50, ap75, medium, large, ar, breakdown(matched))
         return CocoEvaluation(accuracy, _resampled_ap(matched, len(poses)))
-
-    def _bands(self, matched: Any) -> tuple[Band, ...]:
-        """From the pairs of all sizes, which come first."""
-        pairs = [pair for pair in matched.evalImgs[: len(matched.params.imgIds)] if pair is not None]
-        seen = [
-            (self._height(person), at_half > 0)
-            for pair in pairs
-            for person, at_half, ignored in zip(pair["gtIds"], pair["gtMatches"][0], pair["gtIgnore"], strict=True)
-            if not ignored
-        ]
-        edges = list(zip(_HEIGHTS, (*_HEIGHTS[1:], float("inf")), strict=True))
-        inside = [(least, most, [hit for height, hit in seen if least <= height < most]) for least, most in edges]
-        return tuple(Band(least, most, len(hits), sum(hits) / len(hits)) for least, most, hits in inside if hits)
-
-    def _height(self, person: int) -> float:
-        """Of the person's box, in heights of the picture."""
-        label = self._coco.anns[person]
-        return float(label["bbox"][3] / self._coco.imgs[label["image_id"]]["height"])
 
     def _matched(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
         """pycocotools' pairs of people and labels."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
-from edgepose.calibration.coco import Band, CocoAccuracy, CocoLabels
+from edgepose.calibration.breakdown import AtScore, Band
+from edgepose.calibration.coco import CocoAccuracy, CocoLabels
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
 from edgepose.export.exporter import Export
@@ -52,12 +53,53 @@ def test_a_person_at_its_labels_has_ap_1_and_one_elsewhere_0(labelled: Any, caps
     right = accuracy(labels, person(xy))
     assert (right.ap, right.ap50, right.ar) == pytest.approx((1, 1, 1))
     assert (right.pictures, right.persons, right.found) == (1, 1, 1)
-    assert right.bands == (Band(0.5, 0.7, 1, 1.0),)
+    assert right.breakdown.bands == (Band(0.5, 0.7, 1, 1.0),)
     assert accuracy(labels, person(xy + 300)).ap == 0
-    assert accuracy(labels, person(xy + 300)).bands == (Band(0.5, 0.7, 1, 0.0),)
+    assert accuracy(labels, person(xy + 300)).breakdown.bands == (Band(0.5, 0.7, 1, 0.0),)
     assert 0 < accuracy(labels, person(xy + 4)).ap < 1
     assert accuracy(labels, no_poses(18)).ap == 0
     assert capsys.readouterr().out == "", "pycocotools must not write where results belong"
+
+
+def test_a_breakdown_says_who_is_right_who_is_nowhere_and_how_near_keypoints_are(labelled: Any) -> None:
+    """One person 4 pixels beside the label, without its right wrist; a second body on it; one where nobody is."""
+    annotations, folder, xy = labelled
+    near, double, far = person(xy + (4, 0), 0.45), person(xy + (7, 0), 0.3), person(xy + (-160, 0), 0.1)
+    near.keypoints[0, COCO18.keypoints.index("right_wrist")] = np.nan, np.nan, 0
+    people = Poses(np.concatenate([p.keypoints for p in (near, double, far)]), np.concatenate([p.scores for p in (near, double, far)]))
+    found = accuracy(CocoLabels(annotations, folder), people).breakdown
+    counts = {at.least_score: (at.found, at.right, at.nowhere) for at in found.scores}
+    assert counts == {0: (3, 1, 1), 0.05: (3, 1, 1), 0.1: (3, 1, 1), 0.15: (2, 1, 0), 0.2: (2, 1, 0), 0.3: (2, 1, 0)} | {
+        0.4: (1, 1, 0),
+        0.5: (0, 0, 0),
+    }
+    root = (80 * 160 * 0.5) ** 0.5
+    kinds = {kind.keypoint: (kind.labelled, kind.found, kind.distance) for kind in found.keypoints}
+    assert kinds["nose"] == (1, 1, pytest.approx(4 / root, rel=1e-3))
+    assert kinds["wrist"] == (2, 1, pytest.approx(4 / root, rel=1e-3))
+    assert len(kinds) == 9 and sum(labelled for labelled, _, _ in kinds.values()) == 17
+
+
+def test_people_whose_keypoints_nobody_labelled_count_neither_way(labelled: Any, tmp_path: Path) -> None:
+    annotations, folder, xy = labelled
+    data = json.loads(annotations.read_text())
+    data["annotations"][0] |= {"keypoints": [0] * 51, "num_keypoints": 0}
+    (tmp_path / "unmarked.json").write_text(json.dumps(data))
+    found = accuracy(CocoLabels(tmp_path / "unmarked.json", folder), person(xy)).breakdown
+    assert (found.bands, found.keypoints) == ((), ())
+    assert found.scores[0] == AtScore(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_labels_numbered_from_0_and_labels_with_one_number_are_all_found(labelled: Any, tmp_path: Path, number: int) -> None:
+    """pycocotools takes a match with label 0 for none, and forgets one of two with the same number."""
+    annotations, folder, xy = labelled
+    data = json.loads(annotations.read_text())
+    data["images"].append(data["images"][0] | {"id": 2})
+    data["annotations"] = [data["annotations"][0] | {"id": number}, data["annotations"][0] | {"id": 7, "image_id": 2}]
+    (tmp_path / "numbered.json").write_text(json.dumps(data))
+    found = CocoLabels(tmp_path / "numbered.json", folder).evaluation({1: person(xy), 2: person(xy)}, COCO18).accuracy
+    assert (found.ap, found.ar, found.persons) == (pytest.approx(1), pytest.approx(1), 2)
 
 
 def test_the_error_of_a_loss_is_what_other_pictures_would_make_of_it(labelled: Any, tmp_path: Path) -> None:
