@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,19 +19,21 @@ from rich.text import Text
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.default_bundle import default_bundle
-from edgepose.engines.errors import SinkError
+from edgepose.engines.errors import EdgePoseError, SinkError
 from edgepose.engines.profile import best_slots
 from edgepose.engines.registry import open_engine
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.intake import Policy
+from edgepose.runtime.outputs import Outputs
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.parquet_sink import ParquetSink
 from edgepose.runtime.pipeline import Pipeline
-from edgepose.runtime.sinks import CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
-from edgepose.runtime.sources import Source, is_uri, open_source
+from edgepose.runtime.sinks import MOST_FPS, CocoResultsSink, JsonLinesSink, OpenPoseJsonSink, PictureSink, Sink, VideoSink
+from edgepose.runtime.sources import PictureSource, Source, is_uri, open_source
 
 app = typer.Typer(name="pose-run", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 _FPS_WHERE_UNKNOWN = Fraction(25)
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
@@ -69,8 +71,7 @@ def run(
         engine = open_engine(opened, device, slots or best_slots(opened, device), build=build)
         stack.callback(engine.close)
         asked = {"overlay": overlay, "openpose": openpose, "coco": coco, "jsonl": jsonl, "parquet": parquet}
-        made = _sinks(out, source, frames, engine.contract.skeleton, scores, {name for name, yes in asked.items() if yes})
-        sinks = [stack.enter_context(sink) for sink in made]
+        wanted = {name for name, yes in asked.items() if yes}
         policy, video = Policy.LATEST if frames.is_live else Policy.EVERY, frames.is_video
         parameters = PafParameters(threshold=threshold, minimum_score=min_score)
         pipeline = stack.enter_context(Pipeline(engine, [frames], policy, parameters, track and video, smooth and video))
@@ -78,10 +79,10 @@ def run(
         total = min((n for n in (frames.count, max_frames) if n is not None), default=None)
         people = count = 0
         began = time.perf_counter()
-        with _interruptible(pipeline, messages):
+        outputs = Outputs(_sinks(out, source, frames, engine.contract.skeleton, scores, wanted))
+        with _completed(outputs, pipeline, messages):
             for result in bar.track(islice(pipeline, max_frames), total=total, description=_name(source)):
-                for sink in sinks:
-                    sink.write(result.frame, result.poses)
+                outputs.write(result.frame, result.poses)
                 if not count:
                     messages.print(f"{engine.execution} [dim]({engine.execution.why})[/dim]", highlight=False)
                 people, count = people + len(result.poses), count + 1
@@ -89,44 +90,66 @@ def run(
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
     if policy is Policy.LATEST and (dropped := pipeline.counts[0].dropped):
         messages.print(f"{dropped} of {pipeline.counts[0].captured} frames dropped for newer ones", highlight=False)
-    messages.print(f"results: {out}", highlight=False)
+    if wanted:
+        messages.print(f"results: {out}", highlight=False)
 
 
 @contextmanager
-def _interruptible(pipeline: Pipeline, messages: Console) -> Iterator[None]:
-    """The first Ctrl-C ends the pipeline instead of what is being written; the second is one as ever."""
+def _completed(outputs: Outputs, pipeline: Pipeline, messages: Console) -> Iterator[None]:
+    """Completes the files in the end, whatever ends it. The first Ctrl-C (or SIGTERM, SIGHUP) ends the pipeline, so that what is in flight
+    is still written; the second ends that too; none disturbs the completing."""
 
     def halt(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        _handle(endings, _interrupt)
         messages.print("interrupted: completing the files")
         pipeline.halt()
 
-    before = signal.signal(signal.SIGINT, halt)
+    endings = [ending for ending in _ENDINGS if signal.getsignal(ending) is not signal.SIG_IGN]  # nohup's
+    before = _handle(endings, halt)
     try:
         yield
+    except EdgePoseError:
+        if outputs.frames:
+            messages.print(f"frames before this error are in the results: {outputs.frames}", highlight=False)
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        _handle(endings, signal.SIG_IGN)
+        try:
+            outputs.close()
+        finally:
+            for ending, handler in before.items():
+                signal.signal(ending, handler)
+
+
+def _handle(endings: list[signal.Signals], handler: Any) -> dict[signal.Signals, Any]:
+    return {ending: signal.signal(ending, handler) for ending in endings}
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _check_out(out: Path, source: str) -> None:
-    """Drawn pictures and videos keep their source's name, so they may not go into its folder."""
+    """Drawn pictures and videos keep their source's name, so they may not go into its folder, or one that its links lead to."""
     if is_uri(source):
         return
     path = Path(source)
-    folder = path if path.is_dir() else path.parent
-    if path.exists() and out.resolve() == folder.resolve():
+    files = path.iterdir() if path.is_dir() else [path]
+    if out.resolve() in {folder for file in files for folder in (file.parent.resolve(), file.resolve().parent)}:
         raise SinkError(f"{out}: results there would overwrite the source: give another --out")
 
 
 def _sinks(out: Path, source: str, frames: Source, skeleton: Skeleton, scores: bool, wanted: set[str]) -> Iterator[Sink]:
     if "overlay" in wanted and frames.is_video:
-        yield VideoSink(out / f"{_name(source)}.mp4", frames.fps or _FPS_WHERE_UNKNOWN, skeleton, scores=scores, scaled=frames.is_live)
+        fps = frames.fps if frames.fps and frames.fps < MOST_FPS else _FPS_WHERE_UNKNOWN  # browsers record 1000, which says nothing
+        yield VideoSink(out / f"{_name(source)}.mp4", fps, skeleton, scores=scores, scaled=True)
     elif "overlay" in wanted:
         yield PictureSink(out, skeleton, scores=scores)
     if "openpose" in wanted:
         yield OpenPoseJsonSink(out / "openpose", skeleton)
     if "coco" in wanted:
-        yield CocoResultsSink(out / "coco_results.json", skeleton)
+        numbered = isinstance(frames, PictureSource) and frames.numbered
+        yield CocoResultsSink(out / "coco_results.json", skeleton, numbered=numbered)
     if "jsonl" in wanted:
         yield JsonLinesSink(out / "poses.jsonl", skeleton)
     if "parquet" in wanted:

@@ -6,6 +6,7 @@ somebody reads.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,27 @@ def make_folder(folder: Path) -> None:
 def hidden(path: Path) -> Path:
     """Where a file is written until it is complete; the suffix stays last, because FFmpeg goes by it."""
     return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
+class Claim:
+    """A hidden file, made or emptied, into which nobody else writes until it is released. Raises SinkError where somebody does."""
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise SinkError(f"{path}: there is a folder of that name: remove it, or choose another place for results")
+        with told(path):
+            self._file = hidden(path).open("ab")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._file.fileno()), hidden(path).stat()):
+                    raise BlockingIOError  # it was completed in between
+            except (BlockingIOError, FileNotFoundError) as error:
+                self._file.close()
+                raise SinkError(f"{path}: another program writes it at this moment: wait for that, or give another folder") from error
+            self._file.truncate(0)
+
+    def release(self) -> None:
+        self._file.close()
 
 
 def write_complete(path: Path, data: bytes) -> None:

@@ -21,9 +21,10 @@ _MOST_GARBAGE = 200
 """Packets in a row that cannot be decoded, after which the connection is given up."""
 
 _SECRET = re.compile(
-    r"(?i)\b((?:user-)?(?:pw|pwd|pass|passwd|password|passphrase|loginpas)|(?:access_?|auth_?)?token|api_?key|secret)=[^&\s]+"
+    r"(?i)(?<![a-z0-9])((?:user-)?(?:pw|pwd|psw|pass|passwd|password|passphrase|loginpas)|(?:access_?|auth_?)?token|auth|api_?key|(?:client_?)?secret)"
+    r"=(?:\"[^\"]*\"|'[^']*'|[^&\s]*?(?=_channel=|[&\s]|$))"
 )
-"""Names under which cameras, SRT and GStreamer take what nobody else may know."""
+"""Names under which cameras, recorders (`user=admin_password=..._channel=1`), SRT and GStreamer take what nobody else may know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +62,5 @@ class FfmpegLink:
 
 def without_password(url: str) -> str:
     """For messages: logs are no place for a camera's password, in front of its host or in a query or property."""
-    hidden = re.sub(r"(?<=://)([^/@:\s]*):[^/\s]*@", r"\1:***@", url)
+    hidden = re.sub(r"(?<=://)([^/@:\s]*):[^\s?]*@", r"\1:***@", url)
     return _SECRET.sub(r"\1=***", hidden)

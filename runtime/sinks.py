@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgepose.engines.errors import SinkError
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.coco import coco17_from
-from edgepose.runtime.complete_file import Closable, completed, drop, hidden, make_folder, told, write_complete
+from edgepose.runtime.complete_file import Claim, Closable, completed, drop, hidden, make_folder, told, write_complete
 from edgepose.runtime.overlay import draw_poses
 from edgepose.runtime.poses import Poses
 from edgepose.runtime.sources import Frame
@@ -29,6 +29,7 @@ S = TypeVar("S", bound="Sink")
 
 OVERLAY_SUFFIXES = (".jpg", ".png")
 CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+MOST_FPS = 1000
 _TICKS_PER_S = 60_000  # whole ticks at the usual rates, and within MPEG-4 part 2's 16 bits
 _ABSENT_IN_OPENPOSE = tuple(
     f"{part}_keypoints_{axes}" for axes in ("2d", "3d") for part in ("pose", "face", "hand_left", "hand_right") if part + axes != "pose2d"
@@ -38,7 +39,8 @@ _ABSENT_IN_OPENPOSE = tuple(
 class Sink(Protocol):
     """Takes frames in order, with their poses in picture pixels. As a context manager it closes at the end, or discards on an exception.
 
-    Every method raises SinkError, in one line, for what cannot be written. Not for use from two threads at once.
+    Every method raises SinkError, in one line, for what cannot be written, and so does opening one for a file that another program writes
+    at that moment. Not for use from two threads at once.
     """
 
     def write(self, frame: Frame, poses: Poses) -> None: ...
@@ -99,21 +101,27 @@ class FileSink(Sink):
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
         make_folder(path.parent)
+        self._claim = Claim(path)
         self._path, self._skeleton, self._open = path, skeleton, True
 
     def close(self) -> None:
         if not self._open:
             return
         self._open = False
-        with completed(self._path):
-            try:
-                self._finish()
-            finally:
-                self._file.close()
+        try:
+            with completed(self._path):
+                try:
+                    self._finish()
+                finally:
+                    self._file.close()
+        finally:
+            self._claim.release()
 
     def discard(self) -> None:
-        self._open = False
-        drop(self._path, self._file)
+        if self._open:
+            self._open = False
+            drop(self._path, self._file)
+            self._claim.release()
 
     def _finish(self) -> None:
         """What is written last."""
@@ -132,15 +140,19 @@ class CocoResultsSink(TextSink):
     """A COCO results file: a list of {image_id, category_id: 1, keypoints, score}, as `COCO.loadRes` of pycocotools takes it.
 
     `keypoints` are the 51 numbers x, y, v of `coco17_from`, so in COCO's convention, where a pixel's centre is a whole number: ours less
-    0.5. v is 1 where a keypoint was found (COCO asks for 1 in results), else all three are 0. `image_id` is the frame's name where that
-    is a whole number, as COCO's file names are, else its index.
+    0.5. v is 1 where a keypoint was found (COCO asks for 1 in results), else all three are 0. `image_id` is the frame's name where all
+    are whole numbers (`numbered`), as COCO's file names are, else its index.
     """
 
     _separator = "[\n"
 
+    def __init__(self, path: Path, skeleton: Skeleton, *, numbered: bool = False) -> None:
+        super().__init__(path, skeleton)
+        self._numbered = numbered
+
     def write(self, frame: Frame, poses: Poses) -> None:
         check_keypoints(poses, self._skeleton)
-        image_id = int(frame.name) if frame.name.isdecimal() else frame.index
+        image_id = int(frame.name) if self._numbered else frame.index
         with told(self._path):
             for keypoints, score in zip(coco17_from(poses, self._skeleton), poses.scores, strict=True):
                 self._file.write(self._separator + json.dumps(_coco_result(image_id, keypoints, float(score)), separators=(",", ":")))
@@ -187,15 +199,15 @@ class VideoSink(Sink):
     def __init__(self, path: Path, fps: Fraction | float, skeleton: Skeleton, *, scores: bool = False, scaled: bool = False) -> None:
         if path.suffix.lower() not in CONTAINER_SUFFIXES:
             raise SinkError(f"{path}: suffix {path.suffix!r} is unknown: wanted one of {' '.join(CONTAINER_SUFFIXES)}")
-        if not 0 < fps < 1000:
-            raise SinkError(f"{path}: {float(fps):g} frames/s: wanted more than 0 and fewer than 1000")
+        if not 0 < fps < MOST_FPS:
+            raise SinkError(f"{path}: {float(fps):g} frames/s: wanted more than 0 and fewer than {MOST_FPS}")
         make_folder(path.parent)
         self._scaled = scaled
         self._path, self._fps, self._skeleton, self._scores = path, Fraction(fps).limit_denominator(1001), skeleton, scores
         self._wh, self._ticks, self._converter = (0, 0), -1, VideoReformatter()
         self._stream: VideoStream | None = None
+        self._claim = Claim(path)
         with told(path):
-            hidden(path).touch()
             self._container: OutputContainer | None = av.open(str(hidden(path)), "w", container_options=_container_options(path))
 
     def write(self, frame: Frame, poses: Poses) -> None:
@@ -227,18 +239,26 @@ class VideoSink(Sink):
         container, self._container = self._container, None
         if container is None:
             return
-        if self._stream is None:
-            drop(self._path, container)
-            return
+        try:
+            if self._stream is None:
+                drop(self._path, container)
+            else:
+                self._complete(container, self._stream)
+        finally:
+            self._claim.release()
+
+    def _complete(self, container: OutputContainer, stream: VideoStream) -> None:
         with completed(self._path):
             try:
-                container.mux(self._stream.encode())
+                container.mux(stream.encode())
             finally:
                 container.close()
 
     def discard(self) -> None:
         container, self._container = self._container, None
-        drop(self._path, container)
+        if container is not None:
+            drop(self._path, container)
+            self._claim.release()
 
 
 def _stream_in(container: OutputContainer, picture_wh: tuple[int, int], fps: Fraction) -> VideoStream:

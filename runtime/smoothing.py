@@ -44,6 +44,7 @@ class PoseSmoother:
         if ids is None:
             raise ValueError("people without ids: track them first")
         measured = poses.keypoints[..., :2].astype(np.float64)
+        self._seen_s = np.minimum(self._seen_s, time_s)  # a clock that goes back goes on from there
         recent = time_s - self._seen_s <= self._memory_s
         same = (self._ids[:, None] == ids) & recent[:, None]
         before, known = same.argmax(0) if len(self._ids) else np.zeros(len(ids), np.intp), same.any(0)
@@ -55,7 +56,7 @@ class PoseSmoother:
 
     def _filtered(self, measured: Floats, rows: NDArray[np.intp], passed: Floats) -> tuple[Floats, Floats]:
         """(positions, speeds). A frame at the same moment as the last changes nothing."""
-        parameters, passed = self._parameters, np.maximum(passed, 0)[:, None, None]
+        parameters, passed = self._parameters, passed[:, None, None]
         last, moment = self._xy[rows], passed == 0
         seen = np.isfinite(last)
         raw = (measured - last) / np.where(moment, np.inf, passed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import count as counting
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Protocol, runtime_checkable
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp")
 
+_STEP_WHERE_UNKNOWN_S = 0.04
+_WHOLE = 0.95
+"""Of the frames or seconds that a file announces, which are estimates now and then."""
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -39,7 +43,7 @@ class Frame:
 
     `picture` is uint8 (H, W, 3), BGR, C-contiguous, upright; nobody else holds it. `name` is stable, unique within its source and fit for
     a file name: a picture's stem (its whole file name where two share a stem), or `VIDEO_000000000012`. `time_s` is a video frame's
-    presentation time since the start of its stream, None for pictures and where the file does not say. `captured_ns` is when the picture
+    presentation time since the start of its stream, later than the frame before it; None for pictures. `captured_ns` is when the picture
     was there, by `perf_counter_ns`.
     """
 
@@ -83,6 +87,12 @@ class PictureSource:
         return len(self.paths)
 
     @property
+    def numbered(self) -> bool:
+        """Whether the names are whole numbers, no two the same one, as COCO's are."""
+        names = _names(self.paths)
+        return all(map(str.isdecimal, names)) and len({int(name) for name in names}) == len(names)
+
+    @property
     def is_video(self) -> bool:
         return False
 
@@ -116,18 +126,29 @@ class VideoSource:
         return False
 
     def frames(self) -> Iterator[Frame]:
+        """What cannot be decoded is left out and logged."""
         with opened(self.path) as stream:
             stream.thread_type = "AUTO"
+            name, converter, decoded = _as_utf8(self.path.stem), VideoReformatter(), _Decoded(self.path, stream)
             start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-            converter, read = VideoReformatter(), 0
-            for frame in _decoded(self.path, stream):
-                time_s = None if frame.time is None else frame.time - start_s
-                yield Frame(upright(frame, converter), f"{self.path.stem}_{read:012d}", read, time_s)
-                read += 1
-        if not read:
-            raise SourceError(f"{self.path}: holds no video frame")
-        if self.count and read < 0.95 * self.count:
-            logger.warning("%s: ended after %d of about %d frames; is it cut short?", self.path, read, self.count)
+            clock = FileClock(1 / self.fps if self.fps else _STEP_WHERE_UNKNOWN_S, start_s)
+            for index, frame in enumerate(decoded):
+                yield Frame(upright(frame, converter), f"{name}_{index:012d}", index, clock.at(frame.time))
+            decoded.judge(clock.last_s)
+
+
+class FileClock:
+    """Seconds since the start of a stream, always advancing: by what the file says, or `step_s` after the last frame where it says nothing
+    or goes back, as joined files do, and AVI with frames that are not in the order of display."""
+
+    def __init__(self, step_s: float | Fraction, start_s: float) -> None:
+        self._step_s, self._start_s = float(step_s), start_s
+        self.last_s = -self._step_s
+
+    def at(self, time_s: float | None) -> float:
+        since_s = -math.inf if time_s is None else time_s - self._start_s
+        self.last_s = since_s if since_s > self.last_s else self.last_s + self._step_s
+        return self.last_s
 
 
 @runtime_checkable
@@ -216,10 +237,20 @@ def _natural(path: Path) -> tuple[list[int | str], str]:
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:
-    stems = [path.stem.lower() for path in paths]
-    shared = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
-    names = [path.name if stem in shared else path.stem for path, stem in zip(paths, stems, strict=True)]
-    return [name.encode("utf-8", "replace").decode() for name in names]  # results are UTF-8, file names need not be
+    """Stems; whole file names where two would be the same, on file systems that do not tell capitals too."""
+    whole: set[int] = set()
+    while True:
+        names = [path.name if place in whole else path.stem for place, path in enumerate(paths)]
+        times = Counter(map(str.lower, names))
+        double = {place for place, name in enumerate(names) if times[name.lower()] > 1}
+        if double <= whole:
+            return list(map(_as_utf8, names))
+        whole |= double
+
+
+def _as_utf8(name: str) -> str:
+    """Results are UTF-8, file names need not be."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _video_from_file(path: Path) -> VideoSource:
@@ -253,27 +284,55 @@ def opened(
     """
     try:
         container = av.open(str(place), format=kind, options=dict(options or {}), timeout=patience_s)
+    except av.error.ExitError as error:
+        raise SourceError(f"{name or place}: nothing came from it for {patience_s:g} s") from error
     except (FFmpegError, OSError) as error:
-        raise SourceError(f"{name or place}: FFmpeg cannot open it ({_reason(error)}); is it cut short, or not a video?") from error
+        hint = "" if is_uri(str(place)) else "; is it cut short, or not a video?"
+        raise SourceError(f"{name or place}: FFmpeg cannot open it ({_reason(error)}){hint}") from error
     with container:
         if not container.streams.video:
             raise SourceError(f"{name or place}: no video stream in it")
         yield container.streams.video[0]
 
 
-def _decoded(path: Path, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    container = stream.container
-    assert isinstance(container, InputContainer)
-    frames = container.decode(stream)
-    for index in counting():
+class _Decoded:
+    """A stream's frames, without what cannot be decoded."""
+
+    def __init__(self, path: Path, stream: VideoStream) -> None:
+        self._path, self._stream = path, stream
+        self._frames = self._broken = 0
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        container = self._stream.container
+        assert isinstance(container, InputContainer)
         try:
-            frame = next(frames, None)
+            for packet in container.demux(self._stream):
+                for frame in self._decoded(packet):
+                    self._frames += 1
+                    yield frame
         except FFmpegError as error:
-            kind = SourceLost if index else SourceError
-            raise kind(f"{path}: cannot be decoded after {index} frames ({_reason(error)})") from error
-        if frame is None:
-            return
-        yield frame
+            kind = SourceLost if self._frames else SourceError
+            raise kind(f"{self._path}: cannot be read after {self._frames} frames ({_reason(error)})") from error
+
+    def _decoded(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except av.InvalidDataError:
+            self._broken += 1
+            return []
+
+    def judge(self, last_s: float) -> None:
+        """Logs what is missing of a stream whose last frame was at `last_s`. Raises SourceError where everything is."""
+        if not self._frames:
+            why = f"none of its {self._broken} packets can be decoded" if self._broken else "holds no video frame"
+            raise SourceError(f"{self._path}: {why}")
+        counted, length_s = self._stream.frames, _duration_s(self._stream)
+        if self._broken:
+            logger.warning("%s: damaged: %d packets could not be decoded, %d frames could", self._path, self._broken, self._frames)
+        elif counted and self._frames < _WHOLE * counted:
+            logger.warning("%s: ended after %d of %d frames; is it cut short?", self._path, self._frames, counted)
+        elif not counted and last_s < _WHOLE * length_s - 1:
+            logger.warning("%s: ended after %.1f of %.1f s; is it cut short?", self._path, last_s, length_s)
 
 
 def upright(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:

@@ -28,13 +28,15 @@ _SIZE_GAIN = 0.2
 _STILL_S = 0.5
 """After so long unseen a person is expected to have stopped."""
 _LEAST_SIZE_PX = 8.0
+_PERIODS = 2.0
 
 
 class PoseTracker:
     """Gives each person an id, counted from 1, that stays with it. For one camera, frames in order of time.
 
-    A person unseen for `memory_s` is forgotten. `match` makes pairs from similarities (tracks, persons) in 0-1: with `best_pairs` those who
-    cross exchange their ids as rarely as with the Hungarian method, see docs/pipeline.md.
+    A person unseen for `memory_s`, or for two frames where they come more slowly, is forgotten. `match` makes pairs from similarities
+    (tracks, persons) in 0-1: with `best_pairs` those who cross exchange their ids as rarely as with the Hungarian method, see
+    docs/pipeline.md.
     """
 
     def __init__(self, keypoints: int, memory_s: float = 1.0, match: Callable[[Floats], tuple[Indices, Indices]] | None = None) -> None:
@@ -44,18 +46,22 @@ class PoseTracker:
         self._velocity: Floats = np.empty((0, 1, 2))
         self._size: Floats = np.empty(0)
         self._seen_s: Floats = np.empty(0)
+        self._period_s, self._last_s = 0.0, np.inf
 
     def update(self, poses: Poses, time_s: float) -> NDArray[np.int64]:
-        """(persons,) ids of one frame's people. `time_s` is the frame's; one that does not advance is taken as the same moment."""
-        self._keep(time_s - self._seen_s <= self._memory_s)
+        """(persons,) ids of one frame's people. `time_s` is the frame's; one that does not advance is taken as the same moment, and time
+        goes on from there."""
+        self._seen_s = np.minimum(self._seen_s, time_s)
+        self._keep(time_s - self._seen_s <= max(self._memory_s, _PERIODS * self._period_s))
+        self._period_s, self._last_s = time_s - self._last_s, time_s
         xy = poses.keypoints[..., :2].astype(np.float64)
         ids = np.zeros(len(poses), np.int64)
         if len(poses) and len(self._ids):
-            passed = np.clip(time_s - self._seen_s, 0, None)
+            passed = time_s - self._seen_s
             expected = self._xy + self._velocity * np.minimum(passed, _STILL_S)[:, None, None]
             rows, columns = self._match(_similarity(expected, xy, self._size))
             self._follow(rows, xy[columns], expected[rows], passed[rows])
-            self._seen_s[rows] = np.maximum(time_s, self._seen_s[rows])
+            self._seen_s[rows] = time_s
             ids[columns] = self._ids[rows]
         if (new := ids == 0).any():
             ids[new] = np.arange(self._next, self._next + np.count_nonzero(new))

@@ -133,14 +133,15 @@ def test_a_camera_of_synthetic_people_is_tracked_into_a_video_and_json_lines(cal
     assert all(isinstance(person["id"], int) for line in lines for person in line["people"])
 
 
-def test_an_interruption_leaves_complete_files(bundle: Path, tmp_path: Path) -> None:
-    """A live camera without end, in a process of its own; Ctrl-C when the first people are there."""
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_complete_files(bundle: Path, tmp_path: Path, ending: signal.Signals) -> None:
+    """A live camera without end, in a process of its own; Ctrl-C, `docker stop` or a closed terminal when the first people are there."""
     words = ["test:pattern?width=96&height=64&fps=200", "--bundle", str(bundle), "--out", str(tmp_path), "--jsonl", "--no-openpose"]
     command = [sys.executable, "-c", "from edgepose.runtime.cli import main; main()", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as running:
         assert running.stderr is not None
         told = next(line for line in running.stderr if "OpenVINO" in line)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(ending)
         told += running.stderr.read()
     assert running.returncode == 0, told
     assert "interrupted" in told and "frames/s" in told
@@ -168,6 +169,26 @@ def test_pose_run_refuses_what_cannot_work(call: Call, bundle: Path, tmp_path: P
     refused(call("pose-run", source, "--bundle", bundle, "--device", "NPU9"), "NPU9", "not on this machine")
     (tmp_path / "file").touch()
     refused(call("pose-run", source, "--bundle", bundle, "--out", tmp_path / "file" / "out"), "file")
+
+
+def test_what_was_found_before_an_error_is_kept(call: Call, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "in" / "1.png")
+    (tmp_path / "in" / "2.png").write_bytes((tmp_path / "in" / "1.png").read_bytes()[:90])
+    done = call("pose-run", tmp_path / "in", "--bundle", bundle, "--out", tmp_path / "out", "--jsonl")
+    assert done.status == 1 and "2.png: not a picture" in done.stderr and "frames before this error are in the results: 1" in done.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"1.jpg", "openpose", "coco_results.json", "poses.jsonl"}
+    assert len((tmp_path / "out" / "poses.jsonl").read_text().splitlines()) == 1
+
+
+def test_pose_run_never_overwrites_what_its_input_links_to(call: Call, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    source = picture(tmp_path / "photos" / "a.jpg")
+    before = source.read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").symlink_to(source)
+    refused(call("pose-run", tmp_path / "in", "--bundle", bundle, "--out", tmp_path / "photos"), "would overwrite")
+    assert source.read_bytes() == before
 
 
 def test_pose_run_never_overwrites_its_own_input(call: Call, bundle: Path, tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ class Parser {
 
 NB_MODULE(_paf, m) {
     using namespace edgepose;
+    nb::set_leak_warnings(false);  // an error's traceback may outlive the interpreter, and its parser with it
     m.attr("MOST_PEAKS") = kMostPeaks;
     m.attr("MOST_LIMBS") = kMostLimbs;
     m.def("instruction_sets", [] {

@@ -272,6 +272,11 @@ def test_passwords_stay_out_of_messages() -> None:
     assert (
         GStreamerLink("rtspsrc location=rtsp://a:b@c/d user-pw=geheim ! x").name == "gst:rtspsrc location=rtsp://a:***@c/d user-pw=*** ! x"
     )
+    assert without_password("rtsp://a:p/ss@h/x") == "rtsp://a:***@h/x"
+    recorder = "rtsp://10.0.0.2:554/user=admin_password={}_channel=1_stream=0.sdp"
+    assert without_password(recorder.format("tlJwpbo6")) == recorder.format("***")
+    assert without_password('rtspsrc user-pw="my secret" ! x') == "rtspsrc user-pw=*** ! x"
+    assert without_password("http://h/x?psw=a&client_secret=b&auth=c&d=1") == "http://h/x?psw=***&client_secret=***&auth=***&d=1"
     with pytest.raises(SourceError) as error:
         seen(live_source("http://admin:geheim@127.0.0.1:1/x"), 1)
     assert "geheim" not in str(error.value) and "admin:***@" in str(error.value)

@@ -182,7 +182,7 @@ def test_coco_keypoints_that_are_absent_are_zeros() -> None:
 
 def test_coco_results_are_what_pycocotools_reads(tmp_path: Path, assets: Path) -> None:
     path = tmp_path / "results.json"
-    with CocoResultsSink(path, TRT_POSE18) as sink:
+    with CocoResultsSink(path, TRT_POSE18, numbered=True) as sink:
         sink.write(_frame("000000000872"), _without(_everybody(TRT_POSE18), 0))
         sink.write(_frame("000000000885", 1), no_poses(18))
         sink.write(_frame("000000001268", 2), _everybody(TRT_POSE18, 1))
@@ -197,7 +197,7 @@ def test_coco_results_are_what_pycocotools_reads(tmp_path: Path, assets: Path) -
 
 def test_the_true_keypoints_written_as_results_score_an_average_precision_of_one(tmp_path: Path, assets: Path) -> None:
     truth = coco.COCO(str(assets / "coco" / "val.json"))
-    with CocoResultsSink(tmp_path / "results.json", TRT_POSE18) as sink:
+    with CocoResultsSink(tmp_path / "results.json", TRT_POSE18, numbered=True) as sink:
         for image_id in truth.getImgIds():
             sink.write(_frame(f"{image_id:012d}"), _true_poses(truth.loadAnns(truth.getAnnIds(image_id, iscrowd=False))))
     evaluation = cocoeval.COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "keypoints")
@@ -216,9 +216,9 @@ def _true_poses(annotations: list[dict[str, Any]]) -> Poses:
     return Poses(np.where(keypoints[..., 2:] > 0, keypoints, [np.nan, np.nan, 0]).astype(np.float32), np.ones(len(people), np.float32))
 
 
-def test_frames_without_a_number_for_a_name_are_numbered(tmp_path: Path) -> None:
+def test_frames_whose_names_are_no_numbers_are_numbered(tmp_path: Path) -> None:
     with CocoResultsSink(tmp_path / "r.json", MPII15) as sink:
-        sink.write(_frame("street", 3), _everybody(MPII15, 1))
+        sink.write(_frame("2", 3), _everybody(MPII15, 1))  # beside others that are no numbers
     assert json.loads((tmp_path / "r.json").read_text())[0]["image_id"] == 3
 
 
@@ -405,3 +405,25 @@ def test_a_full_disk_is_an_error_in_one_line_and_leaves_nothing(tmp_path: Path, 
 def test_poses_of_another_skeleton_are_a_mistake_of_the_caller(tmp_path: Path, kind: str) -> None:
     with SINKS[kind](tmp_path) as sink, pytest.raises(ValueError, match="skeleton of 18 keypoints"):
         sink.write(_frame(), no_poses(15))
+
+
+@pytest.mark.parametrize("kind", ["coco", "jsonl", "parquet", "video"])
+def test_one_file_is_written_by_one_program_at_a_time(tmp_path: Path, kind: str) -> None:
+    with SINKS[kind](tmp_path) as sink:
+        sink.write(_frame(), _everybody(COCO18))
+        with pytest.raises(SinkError, match="another program writes it"):
+            SINKS[kind](tmp_path)
+        sink.write(_frame(index=1), _everybody(COCO18))
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size > 0
+    with SINKS[kind](tmp_path) as sink:
+        sink.write(_frame(), _everybody(COCO18))
+
+
+@pytest.mark.parametrize("kind", ["coco", "jsonl", "parquet", "video"])
+def test_a_folder_in_the_place_of_the_file_is_an_error_before_anything_is_written(tmp_path: Path, kind: str) -> None:
+    name = {"coco": "results.json", "jsonl": "poses.jsonl", "parquet": "poses.parquet", "video": "out.mp4"}[kind]
+    (tmp_path / name).mkdir()
+    with pytest.raises(SinkError, match="there is a folder of that name"):
+        SINKS[kind](tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -127,3 +127,11 @@ def test_a_clock_that_stands_changes_nothing() -> None:
 def test_people_without_ids_are_refused() -> None:
     with pytest.raises(ValueError, match="track them first"):
         PoseSmoother(len(BODY)).update(replace(poses(BODY), ids=None), 0)
+
+
+def test_after_a_clock_that_went_back_people_move_again() -> None:
+    smoother = PoseSmoother(len(BODY))
+    smoother.update(poses(BODY), 5000)
+    for frame in range(60):
+        found = smoother.update(poses(BODY + 5 * frame), frame / FPS).keypoints[0, 0, 0]
+    assert found == pytest.approx(5 * 59, abs=10)

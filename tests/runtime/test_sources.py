@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from av.video.stream import VideoStream
 
-from edgepose.engines.errors import SourceError, SourceLost
-from edgepose.runtime.sources import VideoSource, open_source, picture_from_file
+from edgepose.engines.errors import SourceError
+from edgepose.runtime.sources import FileClock, PictureSource, VideoSource, open_source, picture_from_file
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 64, 2)[:, None], np.arange(0, 96, 2), 200), -1).astype(np.uint8)
 RED = (0, 0, 255)
@@ -72,6 +72,17 @@ def test_pictures_that_share_a_stem_keep_their_suffix_in_the_name(tmp_path: Path
     for name in ("a.png", "a.jpg", "b.png"):
         _write(tmp_path / name)
     assert [f.name for f in open_source(tmp_path).frames()] == ["a.jpg", "a.png", "b"]
+    _write(tmp_path / "a.jpg.png")
+    assert [f.name for f in open_source(tmp_path).frames()] == ["a.jpg", "a.jpg.png", "a.png", "b"]
+
+
+@pytest.mark.parametrize(("names", "numbered"), [(("1", "20"), True), (("1", "01"), False), (("1", "cat"), False)])
+def test_pictures_are_numbered_where_each_name_is_another_number(tmp_path: Path, names: tuple[str, ...], numbered: bool) -> None:
+    for name in names:
+        _write(tmp_path / f"{name}.png")
+    source = open_source(tmp_path)
+    assert isinstance(source, PictureSource)
+    assert source.numbered is numbered
 
 
 def test_a_real_folder_of_photographs_is_read(assets: Path) -> None:
@@ -240,16 +251,40 @@ def test_a_video_that_ends_early_is_said_to_be_short(tmp_path: Path, caplog: pyt
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     frames = list(open_source(path).frames())
     assert 0 < len(frames) < 90
-    assert "of about 100 frames; is it cut short?" in caplog.text
+    assert "of 4.0 s; is it cut short?" in caplog.text
 
 
-def test_a_damaged_stream_is_lost_with_the_place(tmp_path: Path, assets: Path) -> None:
+def test_a_whole_file_of_variable_frame_rate_is_not_said_to_be_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Many frames in its first second, few after that: its average rate promises more than there are."""
+    times_ms = [*range(0, 1000, 20), *range(1000, 12_000, 500)]
+    assert len(list(open_source(_write_video(tmp_path / "vfr.mkv", times_ms)).frames())) == len(times_ms)
+    assert not caplog.text
+
+
+def test_what_cannot_be_decoded_is_left_out_and_said(tmp_path: Path, assets: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = bytearray((assets / "video" / "single_360x360.mp4").read_bytes())
     content[100_000:140_000] = np.random.default_rng(0).bytes(40_000)
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
-    frames = open_source(path).frames()
-    assert next(frames).index == 0
-    with pytest.raises(SourceLost, match=r"cannot be decoded after \d+ frames") as error:
-        list(frames)
+    frames = list(open_source(path).frames())
+    assert 50 < len(frames) < 140
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert f"packets could not be decoded, {len(frames)} frames could" in caplog.text
+
+
+def test_a_video_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path, assets: Path) -> None:
+    content = bytearray((assets / "video" / "single_360x360.mp4").read_bytes())
+    place = content.index(b"mdat") + 4
+    content[place : place + 250_000] = bytes(250_000)
+    path = tmp_path / "zeros.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="can be decoded") as error:
+        list(open_source(path).frames())
     assert _is_one_line(error, path)
+
+
+def test_times_advance_whatever_the_file_says() -> None:
+    """A frame without a time, a file joined to itself, frames in the order of decoding."""
+    clock = FileClock(Fraction(1, 25), 100.0)
+    told: list[float | None] = [100.0, 100.04, None, 100.12, 100.0, 100.04, 100.4, 100.3]
+    assert [clock.at(time_s) for time_s in told] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.4, 0.44])

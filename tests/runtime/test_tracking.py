@@ -45,12 +45,28 @@ def test_who_stays_away_is_forgotten_and_the_id_is_not_given_again() -> None:
     tracker = PoseTracker(KEYPOINTS, memory_s=1)
     tracker.update(person(0), 0)
     assert tracker.update(person(0), 0.9).tolist() == [1]
-    assert tracker.update(person(0), 2.0).tolist() == [2]
+    assert tracker.update(person(0), 2.8).tolist() == [2]
+
+
+def test_who_is_seen_every_two_seconds_stays_who_it_is() -> None:
+    tracker = PoseTracker(KEYPOINTS)
+    ids = [tracker.update(person(0), time_s).tolist() for time_s in range(0, 20, 2)]
+    assert ids[2:] == [[2]] * 8, "its pace is known from the second frame on"
+    assert tracker.update(person(0), 60).tolist() == [3], "that was no pace, but a gap"
 
 
 def test_a_clock_that_stands_or_goes_back_changes_no_id() -> None:
     tracker = PoseTracker(KEYPOINTS)
     assert [tracker.update(person(0), time_s).tolist() for time_s in (1, 1, 0.5, 1.1)] == [[1]] * 4
+
+
+def test_after_a_clock_that_went_back_people_are_followed_and_forgotten_as_ever() -> None:
+    tracker = PoseTracker(KEYPOINTS)
+    tracker.update(person(0), 5000)
+    for frame in range(20):
+        assert tracker.update(person(9 * frame), frame / FPS).tolist() == [1]
+    assert tracker.update(no_poses(KEYPOINTS), 1).tolist() == []
+    assert tracker.update(person(9 * 20), 2).tolist() == [2]
 
 
 def test_people_without_a_common_keypoint_are_not_matched() -> None:
