@@ -17,10 +17,11 @@ from edgepose.calibration.graph import Layer
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_LARGEST = 127
+_LARGEST, _LARGEST_OF_SEVEN_BITS = 127, 64
+"""ONNX Runtime's, for symmetric weights."""
 
 
-def correct_biases(model: ModelProto, layers: list[Layer], means: Mapping[str, NDArray[np.float64]]) -> None:
+def correct_biases(model: ModelProto, layers: list[Layer], means: Mapping[str, NDArray[np.float64]], seven_bits: bool) -> None:
     """Changes the biases of `layers` (convolutions) in place; a convolution without one gets one. `means` is by tensor, one a channel."""
     from onnx import numpy_helper
 
@@ -28,7 +29,8 @@ def correct_biases(model: ModelProto, layers: list[Layer], means: Mapping[str, N
     nodes = {node.name: node for node in model.graph.node}
     for layer in layers:
         node = nodes[layer.name]
-        shift = _shift(layer.weights.astype(np.float64), means[layer.tensor])
+        largest = _LARGEST_OF_SEVEN_BITS if seven_bits else _LARGEST
+        shift = _shift(layer.weights.astype(np.float64), means[layer.tensor], largest)
         if len(node.input) > 2 and node.input[2] in constants:
             bias = constants[node.input[2]]
             bias.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(bias) - shift).astype(np.float32), bias.name))
@@ -38,11 +40,11 @@ def correct_biases(model: ModelProto, layers: list[Layer], means: Mapping[str, N
             node.input.append(name)
 
 
-def _shift(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(out,) average change of a convolution's results when (out, in / groups, ...) weights are rounded to 8 bits per output channel."""
+def _shift(weights: NDArray[np.float64], means: NDArray[np.float64], largest: int) -> NDArray[np.float64]:
+    """(out,) average change of a convolution's results when (out, in / groups, ...) weights are rounded per output channel."""
     axes = tuple(range(1, weights.ndim))
-    step = np.maximum(np.abs(weights).max(axes, keepdims=True), 1e-30) / _LARGEST
-    rounding = (np.clip(np.round(weights / step), -_LARGEST, _LARGEST) * step - weights).sum(axes[1:])
+    step = np.maximum(np.abs(weights).max(axes, keepdims=True), 1e-30) / largest
+    rounding = (np.clip(np.round(weights / step), -largest, largest) * step - weights).sum(axes[1:])
     groups = len(means) // weights.shape[1]
     seen = np.repeat(means.reshape(groups, weights.shape[1]), len(weights) // groups, axis=0)
     return np.asarray((rounding * seen).sum(1))

@@ -17,7 +17,7 @@ from edgepose.calibration.cache import CalibrationCache, default_cache
 from edgepose.calibration.coco import CocoLabels
 from edgepose.calibration.equalise import equalised
 from edgepose.calibration.graph import NetworkGraph, network_graph
-from edgepose.calibration.judge import Gate, Judge
+from edgepose.calibration.judge import Gate, Judge, check_judge
 from edgepose.calibration.quantiser import Quantiser, saturates
 from edgepose.calibration.search import Calibrated, CalibrationSearch, check_calibrator
 from edgepose.calibration.source import CalibrationSet, Pictures, calibration_set
@@ -162,10 +162,13 @@ class Calibrator:
     def judge(self) -> Judge:
         """By the gate: on labelled pictures, on pictures given for it, or on the calibration pictures."""
         self._say("floating-point poses of the gate's pictures")
-        labels = self._request.labels
+        gate, labels = self._request.gate, self._request.labels
         if labels:
-            return self._judge(labels.pictures, self._request.gate, labels)
-        return self._judge(self.pictures.pictures if self._judged_on is None else self._judged_on, self._request.gate)
+            judge = self._judge(labels.pictures, gate, labels)
+        else:
+            judge = self._judge(self.pictures.pictures if self._judged_on is None else self._judged_on, gate)
+        check_judge(judge)
+        return judge
 
     @cached_property
     def quick(self) -> Judge:

@@ -70,6 +70,8 @@ class _Network:
         readers = self._readers[tensor]
         if tensor in self._outputs or not all(self._reads_channels(node, tensor, len(magnitude)) for node in readers):
             return False
+        if not magnitude.any() or not all(self._constants[node.input[1]].any() for node in readers):
+            return False  # dead: nothing to compare its channels by
         origins = self._origins(tensor, len(magnitude))
         if origins is None:
             return False

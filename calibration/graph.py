@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,19 +64,28 @@ def network_graph(path: Path) -> NetworkGraph:
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise CalibrationError(f"{path}: carries quantisers already: calibrate the floating-point network")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    shapes = {v.name: [d.dim_value or 1 for d in v.type.tensor_type.shape.dim] for v in (*model.graph.value_info, *model.graph.output)}
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    shapes = {v.name: [d.dim_value or 1 for d in v.type.tensor_type.shape.dim] for v in values}
     heads = _heads(model)
     layers = []
     for node in model.graph.node:
         if node.op_type in WEIGHTED and node.input[1] in constants:
             weights = numpy_helper.to_array(constants[node.input[1]]).astype(np.float32)
-            cells = int(np.prod(shapes.get(node.output[0], [1])[2:]))
-            layers.append(Layer(node.name, node.op_type, node.input[0], weights, weights.size * cells, node.name in heads))
+            multiplications = weights.size * _uses(node, shapes)
+            layers.append(Layer(node.name, node.op_type, node.input[0], weights, multiplications, node.name in heads))
     if not layers:
         raise CalibrationError(f"{path}: no convolution or matrix product with constant weights: nothing to quantise")
     if len({layer.name for layer in layers}) < len(layers):
         raise CalibrationError(f"{path}: two nodes share a name: simplify the model first (pose-export does)")
     return NetworkGraph(path, model, tuple(layers))
+
+
+def _uses(node: NodeProto, shapes: Mapping[str, list[int]]) -> int:
+    """How often each weight is used for one picture: in every cell of the results, or of the input where that is spread out."""
+    if node.op_type == "ConvTranspose":
+        return math.prod(shapes.get(node.input[0], [])[2:])
+    result = shapes.get(node.output[0], [])
+    return math.prod(result[1:-1] if node.op_type == "MatMul" else result[2:])
 
 
 def _heads(model: ModelProto) -> set[str]:

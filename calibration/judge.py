@@ -9,6 +9,7 @@ import numpy as np
 from edgepose.calibration.album import Album, Found, Picture
 from edgepose.calibration.coco import CocoEvaluation, CocoLabels
 from edgepose.calibration.oks import agreement
+from edgepose.engines.errors import CalibrationError
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.poses import Poses
 
@@ -49,6 +50,14 @@ class Gate:
         return " and ".join(asked + ([f"mean OKS at least {self.min_oks:g}"] if self.min_oks is not None else [])) or "nothing asked"
 
 
+def check_judge(judge: Judge) -> None:
+    """Raises CalibrationError where the floating-point network itself finds nobody: whatever INT8 finds would hold the gate."""
+    if judge.evaluation is not None and judge.evaluation.accuracy.ap <= 0:
+        raise CalibrationError("in floating point the network has AP 0 on the gate's labels: give those of people whom it finds")
+    if not judge.persons:
+        raise CalibrationError("in floating point the network finds nobody in the gate's pictures: give --verify pictures with people")
+
+
 class Judge:
     """Compares what models find in an album with what the reference finds."""
 
@@ -57,6 +66,11 @@ class Judge:
         self._wanted, self._skeleton, self._labels = wanted, skeleton, labels
         self.evaluation = self._evaluation(wanted)
         """The reference against the labels, where there are labels."""
+
+    @property
+    def persons(self) -> int:
+        """Whom the reference finds."""
+        return sum(map(len, self._wanted.values()))
 
     def verdict(self, found: Found) -> Verdict:
         agreed = agreement(list(self._wanted.values()), list(found.values()), self._skeleton)

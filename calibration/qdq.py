@@ -52,14 +52,15 @@ def quantised_onnx(
     import onnx
 
     try:
-        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+        from onnxruntime.quantization.calibrate import TensorsData  # where 1.20 to 1.31 all have it
     except ImportError as error:
         raise BackendUnavailable("ONNX Runtime is not installed: pip install 'edgepose[calibration]'") from error
     copy = onnx.ModelProto()
     copy.CopyFrom(graph.model)
     layers = [layer for layer in graph.layers if layer.name not in floating]
     names = [layer.name for layer in layers]
-    correct_biases(copy, [layer for layer in layers if layer.kind == "Conv"], means)
+    correct_biases(copy, [layer for layer in layers if layer.kind == "Conv"], means, seven_bits)
     overrides = {} if levels is Levels.SIGNED else {layer.tensor: [_unsigned(ranges[layer.tensor], levels)] for layer in layers}
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(

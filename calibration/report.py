@@ -49,7 +49,7 @@ def calibration_records(calibrator: Calibrator, found: Calibrated, target: str) 
     with closing(calibrator.quantiser(target).open(found.model)) as engine:
         executed = str(engine.execution)
     return CalibrationRecord(
-        source=calibrator.request.source,
+        source=pictures.origin,
         pictures=len(pictures.pictures),
         fingerprint=pictures.fingerprint,
         calibrator=candidate.calibrator,
@@ -82,7 +82,7 @@ def report_facts(calibrator: Calibrator, found: Calibrated, target: str, noise: 
     return {
         "target": target,
         "calibration": {
-            "source": request.source,
+            "source": pictures.origin,
             "pictures": len(pictures.pictures),
             "seed": request.seed,
             "fingerprint": pictures.fingerprint,

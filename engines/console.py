@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -23,9 +24,17 @@ def progress(*columns: ProgressColumn) -> Progress:
 
 
 def run(app: typer.Typer) -> None:
-    """Runs a program: exit status 0, 1 with one line on stderr for a known error, 2 for wrong usage, 130 after Ctrl-C."""
+    """Runs a program: exit status 0, 1 with one line on stderr for a known error, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM,
+    which cleans up as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except EdgePoseError as error:
         print(f"{app.info.name}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

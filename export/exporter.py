@@ -60,9 +60,8 @@ TOLERANCES = {
 }
 _NOISE_PICTURES = 4
 _CALIBRATION_PICTURES = 12
-_HALF_PICTURES = 4
 _HALF_RMSE = 1e-2
-"""Nodes return to FP32 until these pictures' outputs are so near: well within the tolerance, because others will be farther off."""
+"""Nodes return to FP32 until the verified pictures' outputs are so near: well within the tolerance, because others will be farther off."""
 _TOOLS = ("edgepose", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy")
 Say = Callable[[str], None]
 
@@ -225,7 +224,7 @@ class _Chain:
         if target.precision == "int8":
             return self._calibrated(target, directory)
         if target.name == "trt-fp16":
-            seen = normalised(self._check.pictures[:_HALF_PICTURES], self._network.contract.input).astype(np.float32)
+            seen = normalised(self._check.pictures, self._network.contract.input).astype(np.float32)
             model, islands = fp16_from_onnx(self._onnx, seen, _HALF_RMSE)
             if islands:
                 self._say(f"{len(islands)} nodes stay in FP32: {', '.join(islands[:3])}")

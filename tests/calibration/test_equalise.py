@@ -66,7 +66,8 @@ def test_an_even_network_is_left_as_it_is_where_nothing_can_be_gained(tmp_path: 
     assert changed == 0 and [n.op_type for n in same.graph.node] == [n.op_type for n in graph.model.graph.node]
 
 
-def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model: Any) -> None:
+@pytest.mark.parametrize("seven_bits", [False, True])
+def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model: Any, seven_bits: bool) -> None:
     graph = network_graph(saved(onnx_networks.depthwise_network(1.0, 5), tmp_path / "n.onnx"))
     contract = tiny_model.contract
     statistics = measured(graph.path, contract)
@@ -77,10 +78,26 @@ def test_bias_correction_takes_the_average_error_away(tmp_path: Path, tiny_model
     wide = {name: (-1e3, 1e3) if name != "e1" else limits for name, limits in mean_min_max(statistics).items()}
     errors = []
     for known in (silent, means):
-        model = quantised_onnx(graph, wide, floating, known)
+        model = quantised_onnx(graph, wide, floating, known, seven_bits)
         errors.append(
             np.mean(
                 [b - a for a, b in zip(onnx_networks.outputs_of(graph.model, seen), onnx_networks.outputs_of(model, seen), strict=True)]
             )
         )
     assert abs(errors[1]) < abs(errors[0])
+
+
+def test_a_tensor_that_is_always_zero_and_weights_that_are_are_left_as_they_are(tmp_path: Path, tiny_model: Any) -> None:
+    """A branch that a ReLU has killed, as trained networks have them."""
+    from onnx import numpy_helper
+
+    model = onnx_networks.depthwise_network(10.0)
+    dead = {"c1_w": 0.0, "c1_b": -1.0, "c3_w": 0.0}
+    for tensor in model.graph.initializer:
+        if tensor.name in dead:
+            tensor.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(tensor), dead[tensor.name]), tensor.name))
+    graph = network_graph(saved(model, tmp_path / "dead.onnx"))
+    statistics = measured(graph.path, tiny_model.contract)
+    better, _ = equalised(graph.model, statistics.by_tensor(statistics.magnitudes))
+    seen = normalised(structured_noise(tiny_model.contract, 2), tiny_model.contract.input).astype(np.float32)
+    assert relative(onnx_networks.outputs_of(model, seen), onnx_networks.outputs_of(better, seen)) < 1e-5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepose.calibration.half import half_precision
 from edgepose.engines.errors import ExportError
 from edgepose.engines.onnxruntime_ import session_from_onnx
+from edgepose.export.fp16_from_onnx import fp16_from_onnx
 
 
 @pytest.fixture
@@ -62,3 +65,11 @@ def test_a_loop_is_refused(network: onnx.ModelProto) -> None:
     network.graph.node.append(helper.make_node("Loop", ["", ""], ["z"], "again", body=body))
     with pytest.raises(ExportError, match="'again' is a Loop"):
         half_precision(network, ())
+
+
+def test_the_picture_that_overflows_decides_wherever_it_stands(network: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(network, str(tmp_path / "n.onnx"))
+    black, bright = np.zeros((1, 2, 4, 4), np.float32), np.ones((1, 2, 4, 4), np.float32)
+    for seen in ([black, bright], [bright, black], [black, black, bright]):
+        _, islands = fp16_from_onnx(tmp_path / "n.onnx", np.concatenate(seen), 1e-2)
+        assert islands == ("down", "side", "up")

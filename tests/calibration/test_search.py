@@ -129,6 +129,14 @@ def test_pictures_without_people_are_refused(painted: Network, asked: Calibratio
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_a_gate_without_anybody_in_it_is_refused(painted: Network, asked: CalibrationRequest, tmp_path: Path) -> None:
+    """Whatever INT8 finds would hold it."""
+    grey = np.full((3, painted_people.HEIGHT, painted_people.WIDTH, 3), 128, np.uint8)
+    with pytest.raises(CalibrationError, match="finds nobody in the gate's pictures"):
+        export_bundles(painted, [target_named("ov-int8")], tmp_path, pictures=grey, calibration=asked)
+    assert not list(tmp_path.glob("*"))
+
+
 def test_exchanged_colours_are_noticed(painted: Network, asked: CalibrationRequest, tmp_path: Path) -> None:
     swapped = archive(tmp_path, painted_people.painted_pictures(COUNT)[..., ::-1])
     with pytest.raises(CalibrationError, match="blue and red look exchanged"):
