@@ -53,6 +53,8 @@ def coco_accuracy(
     bundles: Sequence[Path], labels: CocoLabels, parameters: PafParameters, device: str = "auto", tick: Callable[[], object] = lambda: None
 ) -> list[AccuracyReport]:
     """Runs the bundles on the labelled pictures; `tick` after each picture."""
+    for later in bundles[1:]:
+        open_engine(later, device, 2).close()  # one that this machine cannot run shall not cost the time of those before it
     reports: list[AccuracyReport] = []
     first: CocoEvaluation | None = None
     for bundle in bundles:
@@ -75,7 +77,10 @@ def coco_accuracy(
 def bundle_agreement(
     reference: Path, other: Path, pictures: list[Path], parameters: PafParameters, device: str = "auto", least_score: float = 0
 ) -> AgreementReport:
-    """Runs both bundles on the pictures. People of the reference below `least_score` are not asked for. Raises ConfigError."""
+    """Runs both bundles on the pictures. People of the reference below `least_score` are not asked for.
+
+    Raises ConfigError for other skeletons, and where the reference finds nobody.
+    """
     engines = open_engine(reference, device, 2), open_engine(other, device, 2)
     try:
         skeleton = engines[0].contract.skeleton
@@ -86,7 +91,10 @@ def bundle_agreement(
         for engine in engines:
             engine.close()
     result = agreement([poses.above(least_score) for poses in wanted], got, skeleton)
-    oks = np.array(result.oks or (1.0,))
+    if not result.oks:
+        whom = f"nobody of score {least_score:g} or more" if least_score else "nobody"
+        raise ConfigError(f"{reference}: finds {whom} in these pictures: give some with people")
+    oks = np.array(result.oks)
     return AgreementReport(
         reference.name, other.name, len(pictures), len(result.oks), float(oks.mean()), float(np.median(oks)), result.missed, result.extra
     )

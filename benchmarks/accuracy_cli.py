@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from edgepose.benchmarks.accuracy import AccuracyReport, bundle_agreement, coco_accuracy
-from edgepose.benchmarks.cli_options import Device, Json, ParserOption, network_of, parser_parameters, pictures_at, titled
+from edgepose.benchmarks.cli_options import Device, Json, ParserOption, network_of, numbers, parser_parameters, pictures_at, titled
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.parser import ParserCase, Workload, parser_case
 from edgepose.benchmarks.peaks import peak_cases
@@ -112,7 +112,7 @@ def agreement(
     """How well the people that two bundles find agree, by OKS, without labels."""
     report = bundle_agreement(reference, bundle, pictures_at(images), parser_parameters(parser), device, least_score)
     if json_:
-        typer.echo(json.dumps(asdict(report), indent=1))
+        typer.echo(json.dumps({"environment": environment(), "report": asdict(report)}, indent=1))
         return
     console.messages().print(
         f"{report.other} against {report.reference}: OKS mean {report.oks_mean:.4f}, median {report.oks_median:.4f}"
@@ -143,7 +143,7 @@ def peaks(
 def parser_speed(
     workload: Annotated[Path, typer.Option(help="The folder of the synthetic workload: workload.py and score.py")] = Path("../shared/paf"),
     frames: Annotated[int, typer.Option(min=1, help="Frames a row")] = 24,
-    seed: Annotated[int, typer.Option(help="Other seeds give other people")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other people")] = 1,
     persons: Annotated[str, typer.Option(help="People a frame, one row each")] = "1,2,5,10,20,30",
     sets: Annotated[str, typer.Option(help="Map layouts")] = "trt56,op32x57",
     instructions: Annotated[str, typer.Option(help="auto, or an instruction set of this processor")] = "auto",
@@ -151,9 +151,9 @@ def parser_speed(
     json_: Json = False,
 ) -> None:
     """The PAF parser alone: CPU time of one thread as a multiple of one pass over the same maps, and what it finds."""
-    people = Workload(workload)
+    counts, people = numbers(persons, "--persons"), Workload(workload)
     parameters = parser_parameters(parser)
-    jobs = [(name, int(n)) for name in _listed(sets, people.names) for n in persons.split(",")]
+    jobs = [(name, count) for name in _listed(sets, people.names) for count in counts]
     with console.progress() as bar:
         cases = [parser_case(people, name, n, frames, seed, parameters, instructions) for name, n in bar.track(jobs)]
     if json_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgepose.engines.errors import SourceError
+from edgepose.runtime.complete_file import told
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.sources import PictureSource, open_source
 
@@ -33,6 +35,17 @@ def numbers(text: str, option: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in text.split(",")):
         raise typer.BadParameter(f"{text!r}: wanted numbers as in 1,2,4", param_hint=option)
     return [int(part) for part in text.split(",")]
+
+
+def check_place(path: Path | None) -> None:
+    """Whether a results file can go there, before minutes of measuring; one that is there stays as it is. Raises SinkError."""
+    if path is None:
+        return
+    with told(path):
+        if path.is_file() or path.is_dir():
+            path.open("ab").close()
+        elif not path.exists():
+            TemporaryFile(dir=path.parent).close()
 
 
 def pictures_at(path: Path) -> list[Path]:

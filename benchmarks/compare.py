@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +70,29 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _samples(data: dict[str, Any], path: Path) -> dict[str, list[float]]:
     """Figure -> its value in each round."""
-    rounds = data.get("report", {}).get("rounds")
-    if rounds and all(name in r for r in rounds for name in _TURNS):
-        found = {name: [r[name]["count"] / r[name]["seconds"] for r in rounds] for name in _TURNS}
-    elif data.get("cases") and all("per_second" in case for case in data["cases"]):
-        found = {case["bundle"]: case["per_second"] for case in data["cases"]}
-    else:
-        raise ConfigError(f"{path}: wanted a file of pose-bench pipeline or pose-bench engine")
+    try:
+        found = _rates(data)
+        sound = all(math.isfinite(rate) and rate > 0 for rates in found.values() for rate in rates)
+    except (ArithmeticError, KeyError, TypeError):  # a file of another shape
+        sound = False
+    if not sound:
+        raise ConfigError(f"{path}: wanted a file of pose-bench pipeline or pose-bench engine, with rates above 0")
     if min(map(len, found.values())) < _LEAST_ROUNDS:
         raise ConfigError(f"{path}: fewer than {_LEAST_ROUNDS} rounds tell no noise: measure longer")
     return found
+
+
+def _rates(data: dict[str, Any]) -> dict[str, list[float]]:
+    """As the file has them: nothing is checked."""
+    if data.get("cases"):
+        names = _numbered(str(case["bundle"]) for case in data["cases"])
+        return dict(zip(names, [case["per_second"] for case in data["cases"]], strict=True))
+    return {name: [r[name]["count"] / r[name]["seconds"] for r in data["report"]["rounds"]] for name in _TURNS}
+
+
+def _numbered(names: Iterable[str]) -> Iterator[str]:
+    """Bundles in different folders may share a name: the second of it is "NAME (2)", so that it meets the other file's second."""
+    seen: Counter[str] = Counter()
+    for name in names:
+        seen[name] += 1
+        yield f"{name} ({seen[name]})" if seen[name] > 1 else name

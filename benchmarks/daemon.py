@@ -15,11 +15,12 @@ from pathlib import Path
 
 from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Execution
-from edgepose.engines.errors import BackendUnavailable, InferenceFailed
+from edgepose.engines.errors import BackendUnavailable, InferenceFailed, SourceError
 from edgepose.engines.registry import open_engine
 from edgepose.runtime.daemon.config import settings_from_toml
 from edgepose.runtime.daemon.daemon import Daemon
 from edgepose.runtime.daemon.logs import LogTail, TextLines
+from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.pipeline import Pipeline
 from edgepose.runtime.sinks import JsonLinesSink
@@ -66,7 +67,10 @@ class DaemonReport:
 def daemon_report(
     bundle: Bundle, source: str, device: str, slots: int, rounds: int, seconds: float, tick: Callable[[], object] = lambda: None
 ) -> DaemonReport:
-    """`source` is a live one, with more frames than the engine can. Raises BackendUnavailable without the daemon's libraries."""
+    """`source` is a live one, with more frames than the engine can.
+
+    Raises BackendUnavailable without the daemon's libraries, SourceError for a source that ends.
+    """
     _want_websockets()
     found: dict[str, list[Turn]] = {"run": [], "daemon": [], "page": []}
     with tempfile.TemporaryDirectory(prefix="edgepose-bench-") as folder:
@@ -86,7 +90,7 @@ def daemon_report(
     return DaemonReport(
         bundle=bundle.path.name,
         execution=execution,
-        source=source,
+        source=without_password(source),
         slots=slots,
         rounds=rounds,
         seconds=seconds,
@@ -106,7 +110,9 @@ def _pose_run(bundle: Bundle, source: str, device: str, slots: int, seconds: flo
         results = iter(stack.enter_context(Pipeline(engine, [open_source(source)], Policy.LATEST)))
 
         def take() -> None:
-            result = next(results)
+            result = next(results, None)
+            if result is None:
+                raise SourceError(f"{without_password(source)}: ended too early: wanted a live source that outlasts every turn")
             sink.write(result.frame, result.poses)
 
         _for(_WARM_UP_S, take)

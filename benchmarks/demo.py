@@ -18,7 +18,8 @@ import typer
 from numpy.typing import NDArray
 
 from edgepose.engines import console
-from edgepose.engines.errors import BackendUnavailable
+from edgepose.engines.errors import BackendUnavailable, SinkError
+from edgepose.runtime.complete_file import make_folder, told
 from edgepose.runtime.sources import picture_from_file
 
 Picture = NDArray[np.uint8]
@@ -102,16 +103,19 @@ def _hang(seen: Picture, picture: Picture, where: Print) -> None:
     cv2.warpAffine(soft, matrix, (w, h), dst=seen, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(name="edgepose.benchmarks.demo", add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def write(folder: Annotated[Path, typer.Argument(help="Gets photo.jpg and clip.mp4")]) -> None:
     """Writes what the demo looks at."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     picture = picture_from_file(photograph())
-    cv2.imwrite(str(folder / "photo.jpg"), frame(picture, PHOTO_HW, 0.5))
-    write_clip(folder / "clip.mp4", picture)
+    still, moving = folder / "photo.jpg", folder / "clip.mp4"
+    if not cv2.imwrite(str(still), frame(picture, PHOTO_HW, 0.5)):
+        raise SinkError(f"{still}: cannot be written; is there a folder of that name?")
+    with told(moving):
+        write_clip(moving, picture)
 
 
 if __name__ == "__main__":

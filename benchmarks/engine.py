@@ -62,7 +62,7 @@ def engine_cases(
     networks, InferenceFailed for maps that are not finite, BackendUnavailable.
     """
     opened = [open_bundle(path) for path in bundles]
-    _check_alike(opened)
+    check_alike(opened)
     with ExitStack() as stack:
         engines = [open_engine(bundle, device, slots) for bundle in opened]
         for engine in engines:
@@ -98,7 +98,8 @@ def engine_cases(
     return cases
 
 
-def _check_alike(bundles: Sequence[Bundle]) -> None:
+def check_alike(bundles: Sequence[Bundle]) -> None:
+    """Raises ConfigError for bundles of unlike networks."""
     first = bundles[0].contract
     for bundle in bundles[1:]:
         if bundle.contract.input != first.input or bundle.contract.skeleton != first.skeleton:

@@ -15,10 +15,11 @@ _LOW_PRECISION = {"avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_
 
 
 def environment() -> dict[str, object]:
-    """Processor, instruction sets of the parser, the INT8 and BF16 that the processor computes, power mode, versions, for results."""
+    """For results: processor, the cores that this process may use, instruction sets of the parser, the INT8 and BF16 that the processor
+    computes, power mode, versions."""
     return {
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "instruction_sets": list(INSTRUCTION_SETS),
         "arithmetic": _arithmetic(),

@@ -19,6 +19,7 @@ from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Engine, Execution
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.registry import open_engine
+from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.inferences import Times
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.pipeline import Pipeline
@@ -124,7 +125,7 @@ def live_report(
     settled = memory[int(len(memory) * _SETTLING) :] or memory
     cases = [
         SourceCase(source, count.captured, count.dropped, len(found), found == sorted(found), distribution_of(ms) if ms else None)
-        for source, count, found, ms in zip(sources, counts, captured, ages, strict=True)
+        for source, count, found, ms in zip(map(without_password, sources), counts, captured, ages, strict=True)
     ]
     return LiveReport(
         bundle=bundle.path.name,

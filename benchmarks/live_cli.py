@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from edgepose.benchmarks.cli_options import Device, Json, numbers, titled
+from edgepose.benchmarks.cli_options import Device, Json, check_place, numbers, titled
 from edgepose.benchmarks.daemon import daemon_report
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.events import EventCase, event_cases, event_report
@@ -18,6 +19,8 @@ from edgepose.benchmarks.live import live_report
 from edgepose.benchmarks.tracking import cost_case, id_cases
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
+from edgepose.engines.errors import BackendUnavailable
+from edgepose.runtime.complete_file import told
 from edgepose.runtime.intake import Policy
 from edgepose.runtime.sources import open_source
 
@@ -34,6 +37,7 @@ def live(
     json_: Json = False,
 ) -> None:
     """Live sources until they end: the age of results and whether it grows, drops, shares of the engine, memory."""
+    _want_scipy()
     known = [open_source(source).count for source in sources]
     total = sum(count for count in known if count) if all(known) else None
     with console.progress() as bar:
@@ -96,6 +100,7 @@ def tracking(
     json_: Json = False,
 ) -> None:
     """Ids of synthetic people who cross, by our pairs and by the Hungarian method's; cost of tracking and smoothing."""
+    _want_scipy()
     with console.progress() as bar:
         task = bar.add_task("runs", total=2 * seeds)
         cases = id_cases(persons, fps, frames, seeds, lambda: bar.advance(task))
@@ -122,22 +127,24 @@ def tracking(
 def events(
     repeats: Annotated[int, typer.Option(min=1, help="How often each act is played, each time by another body before another camera")] = 40,
     fps: Annotated[str, typer.Option(help="Frames a second to try")] = "5,10,30",
-    seed: Annotated[int, typer.Option(help="Other seeds give other people")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other people")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where the results file goes")] = None,
     json_: Json = False,
 ) -> None:
     """Falls and raised hands of synthetic people: how many are found, after how long, and what is said that did not happen."""
     rates = numbers(fps, "--fps")
+    check_place(out)
     with console.progress() as bar:
         task = bar.add_task("plays", total=repeats * len(rates))
         cases = [case for rate in rates for case in event_cases(rate, repeats, seed, lambda: bar.advance(task))]
     text = json.dumps({"environment": environment(), "repeats": repeats, "seed": seed, **event_report(cases)}, indent=1)
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
     if json_:
         typer.echo(text)
-        return
-    console.messages().print(_event_table(cases), highlight=False)
+    else:
+        console.messages().print(_event_table(cases), highlight=False)
+    if out is not None:
+        with told(out):
+            out.write_text(text + "\n", encoding="utf-8")
 
 
 def _event_table(cases: list[EventCase]) -> Table:
@@ -150,3 +157,8 @@ def _event_table(cases: list[EventCase]) -> Table:
         delay = "" if c.median_delay_s is None else f"{c.median_delay_s:+.1f}"
         table.add_row(c.act, f"{c.fps:g}", str(c.runs), found, delay, f"{c.hourly(c.false_falls):.1f}", f"{c.hourly(c.false_hands):.1f}")
     return table
+
+
+def _want_scipy() -> None:
+    if find_spec("scipy") is None:
+        raise BackendUnavailable("SciPy is not installed: pip install 'edgepose[bench]'")

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.engines.bundle import open_bundle
+from edgepose.benchmarks.engine import check_alike
+from edgepose.engines.bundle import Bundle, open_bundle
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.registry import open_engine
 from edgepose.runtime.paf_parameters import PafParameters
@@ -36,10 +37,17 @@ class PeakCase:
 
 
 def peak_cases(bundles: Sequence[Path], pictures: Sequence[Path], device: str) -> list[PeakCase]:
-    """The first bundle's peaks, by the parser's rule, are the keypoints that every bundle is asked for."""
-    maps = [_heatmaps(path, pictures, device) for path in bundles]
+    """The first bundle's peaks, by the parser's rule, are the keypoints that every bundle is asked for.
+
+    Raises ConfigError for bundles of unlike networks and for pictures without a keypoint.
+    """
+    opened = [open_bundle(path) for path in bundles]
+    check_alike(opened)
+    maps = [_heatmaps(bundle, pictures, device) for bundle in opened]
     threshold = PafParameters().threshold
     wanted = [[find_peaks(channel, threshold)[:, :2] for channel in picture] for picture in maps[0]]
+    if not any(len(points) for picture in wanted for points in picture):
+        raise ConfigError(f"{bundles[0]}: finds no keypoint in these pictures: give some with people")
     cases = []
     for path, found in zip(bundles, maps, strict=True):
         for rule, peaks_of in RULES.items():
@@ -85,9 +93,8 @@ def _near(points: Points, peaks: Points) -> NDArray[np.int64]:
     return np.asarray((distances <= _NEAR_CELLS).sum(1))
 
 
-def _heatmaps(path: Path, pictures: Sequence[Path], device: str) -> list[Heatmaps]:
+def _heatmaps(bundle: Bundle, pictures: Sequence[Path], device: str) -> list[Heatmaps]:
     """The keypoints' maps (K, h, w) of each picture."""
-    bundle = open_bundle(path)
     keypoints = len(bundle.contract.skeleton.keypoints)
     found = []
     with closing(open_engine(bundle, device)) as engine:

@@ -29,6 +29,7 @@ from edgepose.engines.bundle import Bundle
 from edgepose.engines.engine import Engine, Execution
 from edgepose.engines.errors import ConfigError, InferenceFailed, SourceError
 from edgepose.engines.registry import open_engine
+from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.inferences import Times
 from edgepose.runtime.paf import PafParser
 from edgepose.runtime.paf_parameters import PafParameters
@@ -142,7 +143,7 @@ def kept_frames(source: str) -> tuple[Source, list[Frame]]:
     opened = open_source(source)
     frames = [] if opened.is_live else list(islice(opened.frames(), _KEPT_FRAMES))
     if not frames:
-        raise SourceError(f"{source}: wanted a file or a folder with at least one picture")
+        raise SourceError(f"{without_password(source)}: wanted a file or a folder with at least one picture")
     return opened, frames
 
 

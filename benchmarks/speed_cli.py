@@ -10,20 +10,21 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgepose.benchmarks.cli_options import Device, Json, numbers, pictures_at, titled
+from edgepose.benchmarks.cli_options import Device, Json, check_place, numbers, pictures_at, titled
 from edgepose.benchmarks.compare import comparisons
 from edgepose.benchmarks.engine import engine_cases
 from edgepose.benchmarks.environment import environment
 from edgepose.benchmarks.gpu import gpu_checks
 from edgepose.benchmarks.page import page
 from edgepose.benchmarks.pipeline import PipelineReport, pipeline_report
-from edgepose.benchmarks.sweep import best_case, sweep_cases
+from edgepose.benchmarks.sweep import SweepCase, best_case, sweep_cases
 from edgepose.calibration.plot import svg_of
 from edgepose.engines import console
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.profile import write_profile
 from edgepose.engines.tensorrt_.bindings import import_tensorrt
+from edgepose.runtime.complete_file import told
 
 
 def engine(
@@ -68,19 +69,20 @@ def pipeline(
 ) -> None:
     """The whole pipeline against its stages alone, the engine alone and a plain loop: where the time goes, and what is lost."""
     if html:
-        html.write_text("", encoding="utf-8")  # before minutes of measuring
-        svg_of(lambda _: None)
+        check_place(html)
+        svg_of(lambda _: None)  # matplotlib is asked for before minutes of measuring
     with console.progress() as bar:
         task = bar.add_task("rounds", total=rounds)
         report = pipeline_report(open_bundle(bundle), source, device, slots, rounds, seconds, tick=lambda: bar.advance(task))
-    if html:
-        html.write_text(page(report, environment()), encoding="utf-8")
     if json_:
         settings = {"rounds": rounds, "seconds": seconds}
         typer.echo(json.dumps({"environment": environment(), **settings, "report": asdict(report)}, indent=1))
-        return
-    told = f"{report.execution}, {slots} in flight, {report.cores} cores"
-    console.messages().print(told, *_pipeline_tables(report), sep="\n", highlight=False)
+    else:
+        facts = f"{report.execution}, {slots} in flight, {report.cores} cores"
+        console.messages().print(facts, *_pipeline_tables(report), sep="\n", highlight=False)
+    if html:
+        with told(html):
+            html.write_text(page(report, environment()), encoding="utf-8")
 
 
 def _pipeline_tables(r: PipelineReport) -> tuple[Table, Table, Table]:
@@ -120,16 +122,22 @@ def sweep(
         task = bar.add_task("turns", total=rounds * len(counts))
         cases, backend = sweep_cases(opened, source, device, counts, rounds, seconds, lambda: bar.advance(task))
     best = best_case(cases)
-    place = write_profile(opened, device, best.slots, best.frames_per_second, backend)
     if json_:
         typer.echo(json.dumps({"environment": environment(), "best": asdict(best), "cases": [asdict(c) for c in cases]}, indent=1))
-        return
+    else:
+        console.messages().print(_sweep_table(cases, best), highlight=False)
+    place = write_profile(opened, device, best.slots, best.frames_per_second, backend)
+    if not json_:
+        console.messages().print(f"{best.slots} slots from now on: {place}", highlight=False)
+
+
+def _sweep_table(cases: list[SweepCase], best: SweepCase) -> Table:
     table = titled("The pipeline on frames in memory")
     for heading in ("slots", "frames/s", "ms an inference"):
         table.add_column(heading, justify="right")
     for case in cases:
         table.add_row(str(case.slots), f"{case.frames_per_second:.1f}", f"{case.inference_ms:.1f}", style="bold" if case is best else None)
-    console.messages().print(table, f"{best.slots} slots from now on: {place}", sep="\n", highlight=False)
+    return table
 
 
 def compare(
@@ -159,13 +167,15 @@ def gpu(
     opens: Annotated[int, typer.Option(min=1, help="How often an engine is opened for the leak check")] = 1000,
 ) -> None:
     """Everything that has to hold on a GPU, measured on this one; exit status 1 where something does not."""
+    check_place(out)
     messages = console.messages()
     checks = gpu_checks(bundles, pictures_at(images), seconds, opens, lambda line: messages.print(line, highlight=False))
     facts = {"gpu": asdict(find_gpu()), "tensorrt": str(import_tensorrt()), "environment": environment()}
-    if out is not None:
-        out.write_text(json.dumps({**facts, "checks": [{**asdict(c), "holds": c.holds} for c in checks]}, indent=1) + "\n")
     for check in checks:
         mark, sign = ("[green]ok[/]" if check.holds else "[red]no[/]"), (">=" if check.at_least else "<=")
         messages.print(f"{mark} {check.name}: {check.value:.4g} (wanted {sign} {check.limit:g})", highlight=False)
+    if out is not None:
+        with told(out):
+            out.write_text(json.dumps({**facts, "checks": [{**asdict(c), "holds": c.holds} for c in checks]}, indent=1) + "\n")
     if not all(check.holds for check in checks):
         raise typer.Exit(1)

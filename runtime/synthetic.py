@@ -48,10 +48,10 @@ _TORSO = ("right_shoulder", "left_shoulder", "left_hip", "right_hip")
 class Pattern(Record):
     """What `test:pattern?KEY=VALUE&...` may say. `pace` "live" gives frames when they are due, as a camera does; "free" at once."""
 
-    people: int = Field(default=3, ge=0)
-    width: int = Field(default=1280, ge=16)
-    height: int = Field(default=720, ge=16)
-    fps: float = Field(default=30.0, gt=0)
+    people: int = Field(default=3, ge=0, le=1000)
+    width: int = Field(default=1280, ge=16, le=7680)
+    height: int = Field(default=720, ge=16, le=7680)
+    fps: float = Field(default=30.0, ge=0.001, le=1000)
     frames: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     pace: Literal["live", "free"] = "live"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgepose.benchmarks.compare import comparisons
+from edgepose.benchmarks.environment import environment
 from edgepose.engines.errors import ConfigError
 
 HERE = {"processor": "A", "cores": 2, "machine": "x86_64", "arithmetic": ["avx_vnni"], "power_mode": "performance"}
@@ -42,9 +44,26 @@ def test_two_machines_or_power_modes_are_not_compared_unless_told_to(change: dic
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     good = engine_file(tmp_path / "good.json", noisy(1, 1))
     empty = {"environment": HERE, "cases": [], "report": {"rounds": [{}]}}
-    for content, says in (([], "wanted a results file"), ({"environment": HERE}, "wanted a file of"), (empty, "wanted a file of")):
+    shapes: list[dict[str, Any]] = [{}, empty, {"report": {"rounds": 6}}, {"report": [1]}, {"report": {"rounds": [1]}}, {"cases": [1, 2]}]
+    shapes += [{"cases": [{"bundle": "a.pose", "per_second": rates}]} for rates in (5, "12345", ["1"] * 5, [0.0] * 5, [float("nan")] * 5)]
+    turn = {"count": 1, "seconds": 0}
+    shapes += [{"report": {"rounds": [dict.fromkeys(("engine", "memory", "file", "sequential"), turn)] * 5}}]
+    for content, says in (([], "wanted a results file"), *(({"environment": HERE, **shape}, "wanted a file of") for shape in shapes)):
         (tmp_path / "bad.json").write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=says):
             comparisons(good, tmp_path / "bad.json")
     with pytest.raises(ConfigError, match="fewer than 5 rounds"):
         comparisons(good, engine_file(tmp_path / "short.json", [1.0, 2.0]))
+
+
+def test_bundles_of_one_name_in_different_folders_meet_their_own_like(tmp_path: Path) -> None:
+    cases = [{"bundle": "a.pose", "per_second": noisy(rate, rate)} for rate in (50, 100)]
+    (tmp_path / "two.json").write_text(json.dumps({"environment": HERE, "cases": cases}))
+    found = comparisons(tmp_path / "two.json", tmp_path / "two.json")
+    assert [(each.figure, each.ratio) for each in found] == [("a.pose", 1), ("a.pose (2)", 1)]
+    assert found[1].first > 1.5 * found[0].first
+
+
+def test_the_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert environment()["cores"] == 1

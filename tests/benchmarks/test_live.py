@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edgepose.benchmarks import live
 from edgepose.benchmarks.cli import app
 from edgepose.benchmarks.live import age_and_waiting_ms, live_report, trend_of
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.errors import ConfigError
 from edgepose.runtime.inferences import Times
 from edgepose.runtime.intake import Policy
+from edgepose.runtime.sources import open_source
 
 CAMERA = "test:pattern?fps=200&frames={}&width=64&height=48"
 
@@ -51,6 +53,12 @@ def test_a_trend_leaves_the_first_fifth_out() -> None:
 def test_too_few_results_have_no_trend(painted_bundles: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"30 results in .* wanted 75 at least"):
         live_report(open_bundle(painted_bundles["ov-fp32"]), [CAMERA.format(30)], "CPU", 2, Policy.EVERY)
+
+
+def test_the_report_holds_no_password(painted_bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "open_source", lambda _: open_source(CAMERA.format(100)))
+    report = live_report(open_bundle(painted_bundles["ov-fp32"]), ["rtsp://admin:geheim@camera/1"], "CPU", 2, Policy.EVERY)
+    assert [case.source for case in report.sources] == ["rtsp://admin:***@camera/1"]
 
 
 def test_the_command_prints_both_trends_or_all_as_json(painted_bundles: dict[str, Path]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edgepose.benchmarks.peaks import RULES, peak_cases
+from edgepose.engines.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,13 @@ def test_a_bundle_keeps_its_own_keypoints(painted_bundles: dict[str, Path], pain
     cases = peak_cases([painted_bundles["ov-fp32"]], painted_pictures, "CPU")
     assert [case.rule for case in cases] == list(RULES)
     assert all(case.keypoints > 10 and case.lost == 0 and case.doubled < 0.1 for case in cases)
+
+
+def test_pictures_without_keypoints_and_bundles_of_other_networks_are_refused(
+    painted_bundles: dict[str, Path], tiny_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((64, 64, 3), 128, np.uint8))
+    with pytest.raises(ConfigError, match="finds no keypoint"):
+        peak_cases([painted_bundles["ov-fp32"]], [tmp_path / "grey.png"], "CPU")
+    with pytest.raises(ConfigError, match="sees other pictures"):
+        peak_cases([painted_bundles["ov-fp32"], tiny_bundles["ov-fp32"]], [tmp_path / "grey.png"], "CPU")

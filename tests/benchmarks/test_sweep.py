@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edgepose.benchmarks.cli import app
 from edgepose.benchmarks.sweep import SweepCase, best_case, sweep_cases
 from edgepose.engines import profile
 from edgepose.engines.bundle import Bundle, open_bundle
@@ -49,7 +52,13 @@ def test_a_torn_profile_is_passed_over_and_told(bundle: Bundle, caplog: pytest.L
     assert "run pose-bench sweep again" in caplog.text
 
 
-def test_a_bundle_that_cannot_be_written_is_an_error(bundle: Bundle) -> None:
+def test_a_bundle_that_cannot_be_written_is_an_error_once_the_figures_are_shown(bundle: Bundle, painted_pictures: list[Path]) -> None:
     (bundle.path / "profiles").write_text("a file in the way")
     with pytest.raises(SinkError, match="cannot be written"):
         write_profile(bundle, "auto", 6, 90.0, "OpenVINO")
+    command = ["sweep", str(bundle.path), "--source", str(painted_pictures[0].parent), "--device", "CPU"]
+    table, data = (
+        CliRunner().invoke(app, [*command, "--slots", "1", "--rounds", "1", "--seconds", "0.01", *more]) for more in ([], ["--json"])
+    )
+    assert isinstance(table.exception, SinkError) and isinstance(data.exception, SinkError)
+    assert "frames/s" in table.output and json.loads(data.stdout)["best"]["slots"] == 1

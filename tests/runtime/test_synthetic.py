@@ -76,6 +76,11 @@ def test_a_live_camera_gives_no_frame_before_it_is_due() -> None:
     [
         ("test:pattern?poeple=3", ConfigError, "did you mean 'people'"),
         ("test:pattern?fps=0", ConfigError, "fps"),
+        ("test:pattern?fps=inf", ConfigError, "fps: .* less than or equal to 1000"),
+        ("test:pattern?fps=nan", ConfigError, "fps"),
+        ("test:pattern?fps=1e-300", ConfigError, "fps: .* greater than or equal to 0.001"),
+        ("test:pattern?width=1000000&height=1000000", ConfigError, "width: .* 7680.* height: .* 7680"),
+        ("test:pattern?people=20000000000", ConfigError, "people: .* less than or equal to 1000"),
         ("test:card", SourceError, "wanted test:pattern"),
     ],
 )
