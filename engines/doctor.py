@@ -79,7 +79,7 @@ def _machine(root: Path) -> str:
     memory = re.search(r"MemTotal:\s+(\d+)", _text(root / "proc/meminfo"))
     gib = f", {int(memory.group(1)) / 2**20:.1f} GiB" if memory else ""
     name = re.search(r"model name\s*: (.+)", _text(root / "proc/cpuinfo"))
-    return f"{name.group(1) if name else platform.machine()}, {os.cpu_count()} cores{gib}, Python {platform.python_version()}"
+    return f"{name.group(1) if name else platform.machine()}, {len(os.sched_getaffinity(0))} cores{gib}, Python {platform.python_version()}"
 
 
 def _jetson(root: Path) -> str | None:

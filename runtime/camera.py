@@ -72,6 +72,8 @@ def _link(uri: str) -> Link:
         raise ConfigError(f"{without_password(uri)}: {error}: write brackets in a password as %5B and %5D") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "v4l2":
+        if parts.netloc:
+            raise ConfigError(f"{uri}: wanted v4l2:// and the device's path, so three slashes: v4l2:///dev/video0")
         return FfmpegLink(parts.path, "v4l2", VideoDevice.parse(query, uri).options)
     if parts.scheme == "csi":
         if not parts.netloc.isdecimal():
@@ -80,4 +82,4 @@ def _link(uri: str) -> Link:
     if parts.scheme not in _SCHEMES:
         known = "v4l2:// csi:// gst: " + " ".join(_SCHEMES)
         raise SourceError(f"{without_password(uri)}: {parts.scheme}:// is unknown: wanted one of {known}")
-    return FfmpegLink(uri, options=_SCHEMES[parts.scheme])
+    return FfmpegLink(parts.scheme + uri[len(parts.scheme) :], options=_SCHEMES[parts.scheme])  # FFmpeg knows small letters only

@@ -47,6 +47,7 @@ class Pipeline:
         keypoints = len(engine.contract.skeleton.keypoints)
         self._followers = [Follower(keypoints, smoothed) for _ in sources] if tracked or smoothed else []
         self._error: Exception | None = None
+        self._entered = False
 
     @property
     def counts(self) -> tuple[Count, ...]:
@@ -54,6 +55,8 @@ class Pipeline:
         return tuple(self._intake.count(number) for number in range(len(self._sources)))
 
     def __iter__(self) -> Iterator[Result]:
+        if not self._entered:
+            raise ValueError("iterate inside `with pipeline:`, which starts its stages")
         for result in self._inferences:
             yield self._followers[result.source].follow(result) if self._followers else result
         if self._error is not None:
@@ -66,6 +69,7 @@ class Pipeline:
         if self._error is not None:  # one failed before the others were there
             self._intake.end()
         self._inferences.start()
+        self._entered = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -254,11 +254,16 @@ def test_uris_say_what_gstreamer_is_to_open() -> None:
         ("csi://left", ConfigError, "csi:// and the sensor's number"),
         ("csi://0?sise=1x1", ConfigError, "did you mean 'size'"),
         ("gopher://camera", SourceError, "gopher:// is unknown"),
+        ("v4l2://dev/video0", ConfigError, "three slashes: v4l2:///dev/video0"),
     ],
 )
 def test_a_wrong_uri_is_refused(uri: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         open_source(uri)
+
+
+def test_a_scheme_in_capitals_is_taken_as_ffmpeg_wants_it() -> None:
+    assert live_source("RTSP://Camera/Stream").link.name == "rtsp://Camera/Stream"
 
 
 def test_a_camera_that_is_not_there_is_an_error_in_one_line() -> None:

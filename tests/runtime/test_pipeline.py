@@ -87,6 +87,11 @@ def test_all_of_a_frames_time_is_accounted_for() -> None:
             assert result.frame.captured_ns <= times.taken <= times.started <= times.ready <= times.found
 
 
+def test_a_pipeline_that_was_not_started_is_no_silent_wait() -> None:
+    with pytest.raises(ValueError, match="inside `with pipeline:`"):
+        next(iter(Pipeline(engine(), [])))
+
+
 def test_a_slow_reader_holds_back_the_source() -> None:
     source = ListedSource(painted(60))
     with Pipeline(engine(slots=2), [source]) as pipeline:
