@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.calibration.breakdown import Breakdown, breakdown
+from edgepose.calibration.coco_file import read_annotations
 from edgepose.engines.errors import BackendUnavailable, ConfigError
-from edgepose.engines.record import read_json
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.coco import coco17_from
 from edgepose.runtime.poses import Poses
 
-_NEEDED = ("images", "annotations", "categories")
-_PERSON = 1
 _RESAMPLED = 100
 
 
@@ -61,23 +59,23 @@ class CocoLabels:
     """A COCO keypoint annotation file and its pictures' folder. Raises ConfigError, and BackendUnavailable without pycocotools."""
 
     def __init__(self, annotations: Path, images: Path) -> None:
-        data = read_json(annotations)
-        if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in _NEEDED):
-            raise ConfigError(f"{annotations}: wanted COCO keypoint annotations with {', '.join(_NEEDED)}")
-        if not data["annotations"] or not all("keypoints" in a for a in data["annotations"]):
-            raise ConfigError(f"{annotations}: its annotations hold no keypoints: wanted a person_keypoints file")
-        for number, label in enumerate(data["annotations"], 1):
-            label["id"] = number  # pycocotools takes 0 for nobody and the last of two with the same number for both
-        self._coco = _coco_class()()
-        self._coco.dataset = data
-        _quiet(self._coco.createIndex)
-        self.pictures: dict[int, Path] = {int(i["id"]): images / str(i["file_name"]) for i in data["images"]}
+        said = read_annotations(annotations)
+        self.pictures: dict[int, Path] = {picture.id: images / picture.file_name for picture in said.pictures}
         """Image id -> file."""
         missing = [path for path in self.pictures.values() if not path.is_file()]
         if missing:
             raise ConfigError(
                 f"{images}: {len(missing)} of {len(self.pictures)} pictures of {annotations.name} are not there: {missing[0].name}"
             )
+        self._person = said.person.id
+        self._coco = _coco_class()()
+        self._coco.dataset = {
+            "images": [dict(picture) for picture in said.pictures],
+            "categories": [dict(said.person)],
+            # pycocotools takes label 0 for nobody and the last of two with the same number for both
+            "annotations": [{**dict(label), "num_keypoints": label.labelled, "id": number} for number, label in enumerate(said.labels, 1)],
+        }
+        _quiet(self._coco.createIndex)
 
     def evaluation(self, poses: Mapping[int, Poses], skeleton: Skeleton) -> CocoEvaluation:
         """Of the pictures that `poses` names (image id -> people in picture pixels); keypoints are matched by name."""
@@ -97,7 +95,7 @@ class CocoLabels:
         from pycocotools.cocoeval import COCOeval
 
         results = [
-            {"image_id": image, "category_id": _PERSON, "keypoints": keypoints.ravel().tolist(), "score": float(score)}
+            {"image_id": image, "category_id": self._person, "keypoints": keypoints.ravel().tolist(), "score": float(score)}
             for image, people in poses.items()
             for keypoints, score in zip(_marked(people, skeleton), people.scores, strict=True)
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from edgepose.engines.contract import InputContract
 from edgepose.engines.errors import CalibrationError, SourceError
 from edgepose.runtime.camera import live_source
+from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.preprocess import fit_into
 from edgepose.runtime.sources import PictureSource, Source, is_uri, open_source, picture_from_file
 
@@ -27,12 +29,29 @@ _THUMBNAIL_WH = (24, 24)
 _SAME_LEVELS = 4.0
 """Frames whose 24 x 24 grey thumbnails differ by less, on average, show the same scene: a video's noise gives 1 to 2 levels."""
 
+# What NumPy lets through from its zip and header readers for files that are torn, foreign or hostile.
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationSet:
     """`pictures` is (n, height, width, 3) uint8 BGR, fitted; `names` tells a person which is which.
 
-    `fingerprint` is the sha256 of the fitted pixels in order, so it covers source, count, seed and the contract's fit.
+    `names` and `origin` go into files that are UTF-8 and that others read: a byte of a file's name that is not UTF-8 is a question mark in
+    them, a camera's password `***`. `fingerprint` is the sha256 of the fitted pixels in order, so it covers source, count, seed and the
+    contract's fit.
     """
 
     pictures: Pictures
@@ -118,10 +137,16 @@ def open_calibration(text: str, seconds: float = 60.0) -> CalibrationSource:
 def calibration_set(text: str, contract: InputContract, count: int, seed: int, seconds: float = 60.0) -> CalibrationSet:
     """Reads and fits the pictures. Raises SourceError for what cannot be read, CalibrationError where there is no picture."""
     picked = list(open_calibration(text, seconds).pick(contract, count, seed))
+    origin = _writable(without_password(text))
     if not picked:
-        raise CalibrationError(f"{text}: no picture to calibrate on")
+        raise CalibrationError(f"{origin}: no picture to calibrate on")
     pictures = np.stack([picture for _, picture in picked])
-    return CalibrationSet(pictures, tuple(name for name, _ in picked), text, hashlib.sha256(pictures.tobytes()).hexdigest())
+    return CalibrationSet(pictures, tuple(_writable(name) for name, _ in picked), origin, hashlib.sha256(pictures.tobytes()).hexdigest())
+
+
+def _writable(name: str) -> str:
+    """Without the surrogates that stand for bytes of a file's name that are not UTF-8."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _fitted(picture: Pictures, contract: InputContract) -> Pictures:
@@ -138,9 +163,9 @@ def _thumbnail(picture: Pictures) -> NDArray[np.int16]:
 def _array(path: Path) -> Pictures:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: not an .npz file of arrays ({error})") from error
+            found = {name: np.asarray(file[name]) for name in file.files}
+    except _UNREADABLE as error:
+        raise SourceError(f"{path}: not an .npz file of arrays ({' '.join(str(error).split())})") from error
     pictures = found.get("pictures", next(iter(found.values())) if len(found) == 1 else None)
     if pictures is None:
         raise SourceError(f"{path}: holds {', '.join(found) or 'nothing'}: wanted one array, named 'pictures'")

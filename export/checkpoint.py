@@ -6,6 +6,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,11 +181,23 @@ def _is_text(head: bytes) -> bool:
 def _refuse_odd_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, damaged = archive.namelist(), _damaged(archive)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: torn ({path.stat().st_size} bytes, no end of archive): copy or download it again") from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(f"{path}: a TorchScript archive: wanted weights only; save model.state_dict() and give that file")
+    if damaged:
+        raise CheckpointError(f"{path}: torn (the bytes of {damaged!r} are not those that were saved): copy or download it again")
+
+
+def _damaged(archive: zipfile.ZipFile) -> str | None:
+    """The first member whose bytes are not those of its checksum, which torch.load does not look at."""
+    if not any(member.CRC for member in archive.infolist()):
+        return None  # torch can be told to save without checksums
+    try:
+        return archive.testzip()
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError):  # compressed or encrypted, as torch never writes
+        return archive.filename
 
 
 def _unreadable(error: BaseException) -> str:
@@ -198,10 +211,12 @@ def _unreadable(error: BaseException) -> str:
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Any]:
     """The mapping from names to tensors inside the usual wrappers."""
+    opened: list[object] = []
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+        if inner is None or any(inner is wrapper for wrapper in opened):  # a pickle can contain itself
             break
+        opened.append(inner)
         content = inner
     if not isinstance(content, Mapping):
         raise CheckpointError(

@@ -27,6 +27,7 @@ from edgepose.engines.skeleton import Skeleton, skeleton_from_json, skeleton_nam
 from edgepose.engines.target import TARGETS, target_named
 from edgepose.export.exporter import Export, export_bundles, fitted_pictures, steps
 from edgepose.export.network import Network, network_from_architecture, network_from_model
+from edgepose.export.onnx_file import import_onnx
 from edgepose.export.onnx_from_torch import OPSET, Batch
 from edgepose.export.stage import Pictures
 from edgepose.runtime.sources import PictureSource, open_source
@@ -83,7 +84,13 @@ def export(
 ) -> None:
     """Converts a trained pose network and proves each conversion, down to the decoded poses."""
     targets = [target_named(t) for t in dict.fromkeys(target)]
+    gate = _gate(max_ap_drop, min_oks, coco)
     network = _network(arch, weights, model, contract, skeleton)
+    _check_opset(opset, network)
+    if not (calib and any(t.precision == "int8" for t in targets) and network.ir is None):
+        _refuse_idle(
+            max_ap_drop=max_ap_drop, min_oks=min_oks, coco=coco, images=images, calibrator=None if calibrator == "auto" else calibrator
+        )
     if input_size:
         network = network.resized(*_size(input_size))
     settled = _batch(batch, network)
@@ -97,7 +104,7 @@ def export(
             seed=calib_seed,
             seconds=calib_seconds,
             calibrator=calibrator,
-            gate=_gate(max_ap_drop, min_oks, coco),
+            gate=gate,
             labels=_labels(coco, images),
             report_pictures=report_pictures,
             quantise_heads=quantise_heads,
@@ -129,9 +136,27 @@ def _network(arch: str, weights: Path | None, model: str, contract: Path | None,
     return network_from_architecture(arch, weights, _skeleton(skeleton))
 
 
+def _refuse_idle(**options: object) -> None:
+    """A gate that nobody asks must not look as if it held."""
+    for name, value in options.items():
+        if value is not None:
+            why = "is for INT8 that is calibrated here: wants --calib, an INT8 target and a network that is no IR"
+            raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
+
+
+def _check_opset(opset: int, network: Network) -> None:
+    """Above what onnx knows the exporter falls back on its own, without a word."""
+    if (network.module or network.program) and opset > (newest := import_onnx().defs.onnx_opset_version()):
+        raise typer.BadParameter(f"{opset}: the newest that onnx knows here is {newest}", param_hint="--opset")
+
+
 def _gate(max_ap_drop: float | None, min_oks: float | None, coco: Path | None) -> Gate:
     if max_ap_drop is not None and coco is None:
         raise typer.BadParameter("wants --coco and --images", param_hint="--max-ap-drop")
+    if max_ap_drop is not None and not abs(max_ap_drop) <= 1:  # nan too, with which no comparison holds
+        raise typer.BadParameter(f"{max_ap_drop:g}: wanted a difference of AP, e.g. 0.01", param_hint="--max-ap-drop")
+    if min_oks is not None and not 0 <= min_oks <= 1:
+        raise typer.BadParameter(f"{min_oks:g}: wanted an OKS from 0 to 1", param_hint="--min-oks")
     if max_ap_drop is None and min_oks is None:
         return DEFAULT_AP_GATE if coco else DEFAULT_GATE
     return Gate(max_ap_drop, min_oks)
@@ -155,13 +180,13 @@ def _skeleton(text: str) -> Skeleton | None:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    if not (height.isdecimal() and width.isdecimal()):
         raise typer.BadParameter(f"{text!r}: wanted HEIGHTxWIDTH, e.g. 256x456", param_hint="--input-size")
     return int(height), int(width)
 
 
 def _batch(text: str, network: Network) -> Batch:
-    if text and text != "dynamic" and not (text.isdigit() and int(text)):
+    if text and text != "dynamic" and not (text.isdecimal() and int(text)):
         raise typer.BadParameter(f"{text!r}: wanted a number or 'dynamic'", param_hint="--batch")
     asked: Batch | None = "dynamic" if text == "dynamic" else int(text) if text else None
     if network.batch is not None and asked not in (None, network.batch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +83,12 @@ def network_from_program(path: Path, contract: ModelContract) -> Network:
         raise ExportError(
             f"{path}: not an exported program ({' '.join(str(error).split())[:120]}): save it with torch.export.save"
         ) from error
-    example = program.example_inputs[0][0]
+    positional, named = program.example_inputs or ([], {})
+    if named or [isinstance(value, torch.Tensor) for value in positional] != [True]:
+        raise ConfigError(
+            f"{path}: exported with {len(positional)} inputs by position and {len(named)} by name: wanted one picture tensor by position"
+        )
+    example = positional[0]
     traced = next(node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs).meta["val"].shape[0]
     batch: Batch = int(example.shape[0]) if isinstance(traced, int) else "dynamic"
     return Network(path.stem, contract, _source(path.name, path), program=program, batch=batch)
@@ -95,8 +101,10 @@ def network_from_onnx(path: Path, contract: ModelContract | None) -> Network:
     contract = contract or contract_in(model)
     if contract is None:
         raise ConfigError(f"{path}: its metadata holds no contract: give one with --contract FILE (see docs/contracts.md)")
-    first = model.graph.input[0].type.tensor_type.shape.dim[0]
-    return Network(path.stem, contract, _source(path.name, path), onnx=path, batch=first.dim_value or "dynamic")
+    axes = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
+    if not axes:
+        raise ConfigError(f"{path}: it has no input of a known shape: wanted one picture tensor, (N, 3, height, width)")
+    return Network(path.stem, contract, _source(path.name, path), onnx=path, batch=axes[0].dim_value or "dynamic")
 
 
 def network_from_ir(path: Path, contract: ModelContract) -> Network:
@@ -146,6 +154,10 @@ def _imported(spec: str) -> Callable[[], object]:
         raise ConfigError(f"model {spec!r}: {error}: wanted package.module:factory that can be imported from here") from error
     if not callable(found):
         raise ConfigError(f"model {spec!r}: {name} is not callable")
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as error:  # ValueError: something built-in, which tells no signature
+        raise ConfigError(f"model {spec!r}: {error}: wanted a factory that is called without arguments") from error
     return cast("Callable[[], object]", found)
 
 

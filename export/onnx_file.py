@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.errors import BackendUnavailable, ExportError
+from edgepose.engines.errors import BackendUnavailable, ConfigError, ExportError
 from edgepose.engines.record import Record
 
 if TYPE_CHECKING:
@@ -88,8 +89,11 @@ def with_metadata(model: ModelProto, contract: ModelContract, source: Record, to
 
 
 def contract_in(model: ModelProto) -> ModelContract | None:
-    """The contract that `with_metadata` wrote, if any."""
+    """The contract that `with_metadata` wrote, if any. Raises ConfigError where it is damaged."""
     for entry in model.metadata_props:
         if entry.key == _CONTRACT_KEY:
-            return ModelContract.model_validate_json(entry.value)
+            try:
+                return ModelContract.parse(json.loads(entry.value), _CONTRACT_KEY)
+            except (json.JSONDecodeError, ConfigError) as error:
+                raise ConfigError(f"the contract in the model's metadata is damaged ({error}): give one with --contract FILE") from error
     return None

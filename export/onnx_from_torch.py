@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import ExportError
+from edgepose.export.onnx_file import opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +55,10 @@ def onnx_from_program(program: torch.export.ExportedProgram, contract: ModelCont
     except Exception as error:  # likewise
         raise ExportError(f"torch.onnx cannot convert the network: {' '.join(str(error).split())[:300]}") from error
     assert converted is not None
-    return _lowered(converted.model_proto, opset) if opset < _TORCH_OPSET else converted.model_proto
+    model = _lowered(converted.model_proto, opset) if opset < _TORCH_OPSET else converted.model_proto
+    if opset_of(model) != opset:
+        raise ExportError(f"torch.onnx wrote operator set {opset_of(model)}, not {opset}: try --opset {_TORCH_OPSET}")
+    return model
 
 
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.engine import Engine, Maps
+from edgepose.engines.engine import Engine, Maps, check_outputs
+from edgepose.engines.errors import ShapeMismatch
 from edgepose.engines.onnxruntime_ import OnnxRuntimeEngine, session_from_onnx
 from edgepose.engines.openvino_ import compile_model, read_model
 from edgepose.engines.preprocess_reference import normalised
@@ -59,13 +60,14 @@ class Stage(Protocol):
 
 
 class TorchStage:
-    """An exported program, run by PyTorch in float32."""
+    """An exported program, run by PyTorch in float32. Raises ShapeMismatch for one that the contract does not describe."""
 
     def __init__(self, program: torch.export.ExportedProgram, contract: ModelContract, batch: int) -> None:
         self.name = "torch"
         self._module = program.module()
         self._contract = contract
         self.batch = batch
+        _check_fit(self._run, contract, batch, "the network")
 
     def maps(self, pictures: Pictures) -> Maps:
         return in_batches(pictures, self.batch, self._run)
@@ -93,9 +95,17 @@ class TorchStage:
     def _run(self, pictures: Pictures) -> Maps:
         import torch
 
-        with torch.inference_mode():
-            heatmaps, pafs = self._module(self._tensor(pictures))
-        return Maps(heatmaps.numpy(), pafs.numpy())
+        seen = self._tensor(pictures)
+        try:
+            with torch.inference_mode():
+                outputs = self._module(seen)
+        except Exception as error:  # an exported program's guards and torch's operators raise unrelated types
+            raise ShapeMismatch(f"the network does not take {tuple(seen.shape)} ({_first_line(error)}): correct the contract") from error
+        several = outputs if isinstance(outputs, tuple | list) else ()
+        if [isinstance(output, torch.Tensor) for output in several] != [True, True]:
+            found = ", ".join(type(output).__name__ for output in several or (outputs,))
+            raise ShapeMismatch(f"the network returns {found}: wanted two tensors, (heatmaps, pafs)")
+        return Maps(*(output.numpy() for output in outputs))
 
     def _tensor(self, pictures: Pictures) -> torch.Tensor:
         import torch
@@ -104,7 +114,8 @@ class TorchStage:
 
 
 class OnnxStage:
-    """An ONNX file, run by ONNX Runtime on the reference's normalised input."""
+    """An ONNX file, run by ONNX Runtime on the reference's normalised input. Raises ShapeMismatch for one that the contract does not
+    describe."""
 
     def __init__(self, name: str, path: Path, contract: ModelContract, batch: int) -> None:
         self.name = name
@@ -112,6 +123,7 @@ class OnnxStage:
         self._contract = contract
         self.batch = batch
         self._session = session_from_onnx(path)
+        _check_fit(self._run, contract, batch, path.name)
 
     def maps(self, pictures: Pictures) -> Maps:
         return in_batches(pictures, self.batch, self._run)
@@ -126,7 +138,15 @@ class OnnxStage:
     def _run(self, pictures: Pictures) -> Maps:
         output = self._contract.output
         tensor = normalised(pictures, self._contract.input).astype(np.float32)
-        return Maps(*self._session.run([output.heatmaps, output.pafs], {self._session.get_inputs()[0].name: tensor}))
+        try:
+            return Maps(*self._session.run([output.heatmaps, output.pafs], {self._session.get_inputs()[0].name: tensor}))
+        except Exception as error:  # see session_from_onnx
+            taken, given = (
+                ", ".join(f"{t.name} {t.shape}" for t in ts) for ts in (self._session.get_inputs(), self._session.get_outputs())
+            )
+            raise ShapeMismatch(
+                f"{self._path.name}: {_first_line(error).rpartition(' : ')[2]}: it takes {taken} and gives {given}: correct the contract"
+            ) from error
 
 
 class EngineStage:
@@ -187,6 +207,16 @@ class IrStage(EngineStage):
         compiled, _ = compile_model(model, self._engine.contract, self._precision, "CPU", 1, self.batch)
         results = compiled(np.ascontiguousarray(pictures))
         return {INPUT: results[compiled.outputs[seen]], **{name: results[compiled.output(name)] for name in tensors}}
+
+
+def _check_fit(run: Callable[[Pictures], Maps], contract: ModelContract, batch: int, where: str) -> None:
+    """Runs a black batch, so that a contract of another network is told before anything is converted. Raises ShapeMismatch."""
+    maps = run(np.zeros((batch, contract.input.height, contract.input.width, 3), np.uint8))
+    check_outputs(contract, maps.heatmaps.shape[1:], maps.pafs.shape[1:], where)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def in_batches(pictures: Pictures, size: int, run: Callable[[Pictures], Maps]) -> Maps:

@@ -219,6 +219,35 @@ def test_pose_export_refuses_what_cannot_work(call: Call, tmp_path: Path, bundle
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--min-oks", "0.9", "wants --calib, an INT8 target"),
+        ("--calibrator", "entropy", "wants --calib, an INT8 target"),
+        ("--coco", "val.json", "wants --calib, an INT8 target"),
+        ("--min-oks", "75", "wanted an OKS from 0 to 1"),
+        ("--min-oks", "nan", "wanted an OKS from 0 to 1"),
+        ("--input-size", "²x²", "wanted HEIGHTxWIDTH"),
+        ("--batch", "³", "wanted a number"),
+    ],
+)
+def test_pose_export_ends_with_2_for_an_option_that_says_nothing(
+    call: Call, bundle: Path, tmp_path: Path, option: str, value: str, words: str
+) -> None:
+    folder = bundle.parent.parent
+    given = ("--model", folder / "tiny.onnx", "--contract", folder / "contract.json", "--target", "onnx", "--out", tmp_path)
+    done = call("pose-export", *given, option, value)
+    assert done.status == 2 and option in done.stderr and words in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_pose_export_wants_a_drop_that_is_a_number_and_an_operator_set_that_there_is(call: Call, tmp_path: Path) -> None:
+    arch = ("pose-export", "--arch", "edgepose-n", "--out", tmp_path)
+    drop = call(*arch, "--target", "ov-int8", "--calib", "x", "--coco", "y", "--max-ap-drop", "nan")
+    assert drop.status == 2 and "wanted a difference of AP" in drop.stderr
+    opset = call(*arch, "--target", "onnx", "--opset", "99")
+    assert opset.status == 2 and "the newest that onnx knows here" in opset.stderr
+
+
 @pytest.mark.parametrize(("missing", "program"), [("openvino", "pose-run"), ("onnxruntime", "pose-export"), ("torch", "pose-export")])
 def test_a_missing_extra_is_named_with_the_line_that_brings_it(bundle: Path, tmp_path: Path, missing: str, program: str) -> None:
     """The library is hidden from a real process by a module of that name that cannot be imported."""

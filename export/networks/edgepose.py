@@ -64,9 +64,9 @@ def edgepose_from_state(size: str, state: Mapping[str, Tensor]) -> EdgePose:
 
 
 def channels_from_state(state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Of heatmaps and PAFs; the usual ones where the checkpoint has no such head."""
+    """Of heatmaps and PAFs; the usual ones where the checkpoint has no such convolution."""
     usual = {"heatmaps.1.weight": HEATMAP_CHANNELS, "pafs.1.weight": PAF_CHANNELS}
-    heatmaps, pafs = (len(state[key]) if key in state else channels for key, channels in usual.items())
+    heatmaps, pafs = (len(state[key]) if key in state and state[key].ndim == 4 else channels for key, channels in usual.items())
     return heatmaps, pafs
 
 

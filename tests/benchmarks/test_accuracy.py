@@ -9,8 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from edgepose.benchmarks.accuracy import bundle_agreement, coco_accuracy
+from edgepose.benchmarks.cli import app
 from edgepose.calibration.breakdown import AtScore, Band
 from edgepose.calibration.coco import CocoAccuracy, CocoLabels
 from edgepose.engines.errors import ConfigError
@@ -83,6 +85,8 @@ def test_a_breakdown_says_who_is_right_who_is_nowhere_and_how_near_keypoints_are
 def test_people_whose_keypoints_nobody_labelled_count_neither_way(labelled: Any, tmp_path: Path) -> None:
     annotations, folder, xy = labelled
     data = json.loads(annotations.read_text())
+    data["images"].append(data["images"][0] | {"id": 2})
+    data["annotations"].append(data["annotations"][0] | {"image_id": 2})  # a file must label somebody
     data["annotations"][0] |= {"keypoints": [0] * 51, "num_keypoints": 0}
     (tmp_path / "unmarked.json").write_text(json.dumps(data))
     found = accuracy(CocoLabels(tmp_path / "unmarked.json", folder), person(xy)).breakdown
@@ -158,3 +162,25 @@ def test_a_bundle_agrees_with_itself_and_less_with_another(painted_bundles: dict
     assert same.persons > 3
     other = bundle_agreement(paths["ov-fp32"], paths["onnx"], pictures, PafParameters())
     assert 0.99 < other.oks_mean <= 1
+
+
+def test_no_agreement_is_told_where_the_reference_finds_nobody(painted_bundles: dict[str, Path], tmp_path: Path) -> None:
+    grey = tmp_path / "grey.png"
+    cv2.imwrite(str(grey), np.full((64, 64, 3), 128, np.uint8))
+    with pytest.raises(ConfigError, match="finds nobody in these pictures"):
+        bundle_agreement(painted_bundles["ov-fp32"], painted_bundles["onnx"], [grey], PafParameters())
+
+
+def test_an_agreement_as_json_says_where_it_was_measured(painted_bundles: dict[str, Path], painted_pictures: list[Path]) -> None:
+    words = ("--reference", painted_bundles["ov-fp32"], "--bundle", painted_bundles["ov-fp32"], "--images", painted_pictures[0], "--json")
+    data = json.loads(CliRunner().invoke(app, ["agreement", *map(str, words)]).stdout)
+    assert data["environment"]["processor"] and data["report"]["oks_mean"] == 1
+
+
+def test_a_later_bundle_that_cannot_be_opened_is_told_before_the_first_picture(labelled: Any, painted_bundles: dict[str, Path]) -> None:
+    annotations, folder, _ = labelled
+    ticks: list[None] = []
+    bundles = [painted_bundles["ov-fp32"], folder / "none.pose"]
+    with pytest.raises(ConfigError, match=r"none\.pose"):
+        coco_accuracy(bundles, CocoLabels(annotations, folder), PafParameters(), "CPU", lambda: ticks.append(None))
+    assert not ticks

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -24,6 +27,9 @@ from edgepose.runtime.sources import Frame
 CONTRACT = InputContract(
     name="picture", height=48, width=64, channels="BGR", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fit=Fit.PAD_RIGHT_BOTTOM
 )
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (5, 20, 30, 3), np.uint8)
+HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999, 9999, 9999, 3), }".ljust(128) + b"\n"
 
 
 @pytest.fixture
@@ -81,18 +87,64 @@ def test_frames_are_spread_over_a_video_and_near_duplicates_dropped() -> None:
 
 
 def test_an_array_is_read_and_a_wrong_one_refused(tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 20, 30, 3), np.uint8)
-    np.savez(tmp_path / "good.npz", pictures=pictures)
+    np.savez(tmp_path / "good.npz", pictures=PICTURES)
     assert len(calibration_set(str(tmp_path / "good.npz"), CONTRACT, 3, 0).pictures) == 3
-    np.savez(tmp_path / "float.npz", pictures=pictures / 255)
+    np.savez(tmp_path / "float.npz", pictures=PICTURES / 255)
     with pytest.raises(SourceError, match="uint8, BGR"):
         calibration_set(str(tmp_path / "float.npz"), CONTRACT, 3, 0)
-    np.savez(tmp_path / "pickled.npz", pictures=np.array([{}], object))
-    with pytest.raises(SourceError, match=r"pickled\.npz"):
-        calibration_set(str(tmp_path / "pickled.npz"), CONTRACT, 3, 0)
-    (tmp_path / "torn.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:100])
-    with pytest.raises(SourceError, match=r"torn\.npz"):
-        calibration_set(str(tmp_path / "torn.npz"), CONTRACT, 3, 0)
+
+
+def _savez(path: Path, **arrays: NDArray[Any]) -> bytes:
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    return path.read_bytes()
+
+
+def _zipped(path: Path, name: str, content: bytes) -> bytes:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+    return path.read_bytes()
+
+
+def _npy(path: Path) -> bytes:
+    with path.open("wb") as file:
+        np.save(file, PICTURES)
+    return path.read_bytes()
+
+
+def _torn_inside(path: Path) -> bytes:
+    data = bytearray(_savez(path, pictures=PICTURES))
+    data[200:300] = b"\xff" * 100
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda _: b"",
+        lambda path: _savez(path, pictures=PICTURES)[:100],
+        _torn_inside,
+        _npy,
+        lambda path: _savez(path, pictures=np.array([{}], object)),
+        lambda path: _zipped(path, "pictures.npy", HUGE),
+        lambda path: _zipped(path, "pictures.txt", b"no array"),
+    ],
+    ids=["empty", "cut short", "torn inside", "one array", "pickled", "absurd shape", "text"],
+)
+def test_a_file_that_holds_no_pictures_is_named_in_one_line(tmp_path: Path, content: Callable[[Path], bytes]) -> None:
+    path = tmp_path / "odd.npz"
+    path.write_bytes(content(path))
+    with pytest.raises(SourceError, match=r"odd\.npz: ") as caught:
+        calibration_set(str(path), CONTRACT, 3, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_not_utf_8_can_be_written_into_a_report(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe9b\xe9"))
+    folder.mkdir()
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURES[0])
+    (tmp_path / "a.png").rename(folder / os.fsdecode(b"\xff.png"))
+    found = calibration_set(str(folder), CONTRACT, 1, 0)
+    assert found.origin == str(tmp_path / "b?b?") and found.names == ("?.png",)
 
 
 def transport_stream(video: Path, path: Path) -> Path:
@@ -117,11 +169,12 @@ def test_a_camera_is_recorded_by_its_url(assets: Path, tmp_path: Path) -> None:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        found = calibration_set(f"http://127.0.0.1:{server.server_port}/camera.ts", CONTRACT, 8, 0, 30.0)
+        found = calibration_set(f"http://admin:geheim@127.0.0.1:{server.server_port}/camera.ts", CONTRACT, 8, 0, 30.0)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
     assert 1 < len(found.pictures) <= 8
+    assert found.origin == f"http://admin:***@127.0.0.1:{server.server_port}/camera.ts", "reports are no place for a password"
     with pytest.raises(SourceError, match="FFmpeg cannot open"):
         calibration_set("http://127.0.0.1:9/nothing", CONTRACT, 8, 0, 1.0)

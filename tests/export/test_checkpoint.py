@@ -18,6 +18,8 @@ from edgepose.export.checkpoint import fit_state, load_state_dict, load_weights
 from edgepose.export.networks.catalogue import architecture_named
 
 SMALL = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.num_batches_tracked": torch.tensor(5)}
+INSIDE_ITSELF: dict[str, Any] = {}
+INSIDE_ITSELF["model"] = INSIDE_ITSELF
 HUMAN_POSE = architecture_named("human-pose-estimation-0001")
 
 
@@ -150,6 +152,26 @@ def test_a_torn_file_is_recognised(file: Path, part: float, zipped: bool) -> Non
     assert "torn" in complaint(file)
 
 
+def test_a_file_that_lost_bytes_in_the_middle_is_recognised(file: Path) -> None:
+    """torch.load takes zeros for weights."""
+    torch.save({"a": torch.randn(10_000)}, file)
+    whole = bytearray(file.read_bytes())
+    whole[20_000:24_000] = bytes(4_000)
+    file.write_bytes(whole)
+
+    assert "torn (the bytes of 'weights/data/0'" in complaint(file)
+
+
+def test_a_file_saved_without_checksums_is_read(file: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(SMALL, file)
+    finally:
+        torch.serialization.set_crc32_options(True)
+
+    assert load_state_dict(file).keys() == SMALL.keys()
+
+
 def test_bytes_of_another_kind_are_not_a_checkpoint(file: Path) -> None:
     file.write_bytes(bytes(range(255, -1, -1)) * 8)
 
@@ -172,6 +194,7 @@ def test_safetensors_are_told_how_to_convert(tmp_path: Path) -> None:
         ({}, "holds no weights at all"),
         ({"a": torch.ones(1), "lr": 0.1}, "1 of 2 entries are not named tensors ('lr': float)"),
         ({"net": {"a": torch.ones(1)}}, "1 of 1 entries are not named tensors ('net': dict)"),
+        (INSIDE_ITSELF, "1 of 1 entries are not named tensors ('model': dict)"),
         ({3: torch.ones(1)}, "are not named tensors (3: Tensor)"),
         ({"a": torch.ones(2, dtype=torch.complex64)}, "'a' is torch.complex64"),
         ({"a": torch.eye(2).to_sparse()}, "'a' is torch.float32, torch.sparse_coo"),
@@ -186,6 +209,7 @@ def test_safetensors_are_told_how_to_convert(tmp_path: Path) -> None:
         "nothing",
         "number",
         "unknown wrapper",
+        "inside itself",
         "number as name",
         "complex",
         "sparse",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ import pytest
 import torch
 
 from edgepose.calibration.oks import agreement
-from edgepose.engines import contract_from_json, open_bundle, open_engine
-from edgepose.engines.errors import ConfigError, ParityError
+from edgepose.engines import ModelContract, contract_from_json, open_bundle, open_engine
+from edgepose.engines.errors import ConfigError, ParityError, ShapeMismatch
 from edgepose.engines.target import target_named
 from edgepose.export import exporter
 from edgepose.export.exporter import export_bundles
@@ -20,6 +22,7 @@ from edgepose.export.network import Network, network_from_ir, network_from_model
 from edgepose.export.onnx_file import contract_in, load_onnx, opset_of, save_onnx
 from edgepose.export.onnx_from_torch import program_from_module
 from edgepose.export.parity import Tolerance
+from edgepose.export.stage import OnnxStage
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.sources import open_source
@@ -113,9 +116,114 @@ def test_models_above_the_protobuf_limit_keep_their_weights_beside_them(small_bu
     }
 
 
+def test_an_onnx_whose_metadata_or_input_is_damaged_is_refused(small_bundles: Any, tmp_path: Path) -> None:
+    model = load_onnx(small_bundles["onnx"].bundle.model_path)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "edgepose.contract")
+    for damaged in ('{"a": 1}', "{"):
+        entry.value = damaged
+        onnx.save(model, tmp_path / "damaged.onnx")
+        with pytest.raises(ConfigError, match=r"contract in the model's metadata is damaged .*--contract FILE"):
+            network_from_model(str(tmp_path / "damaged.onnx"), None, None)
+    del model.graph.input[:]
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(ConfigError, match=r"damaged\.onnx: it has no input of a known shape"):
+        network_from_model(str(tmp_path / "damaged.onnx"), None, small_bundles["onnx"].bundle.contract)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("output", {"heatmaps": "heat"}, "Invalid output name:heat: .* gives heat_out "),
+        ("output", {"heatmaps": "paf_out", "pafs": "heat_out"}, r"output '\w+' is \(2, 6, 8\), the contract wants \(3, 6, 8\)"),
+        ("output", {"paf_channels": 4}, r"output '\w+' is \(2, 6, 8\), the contract wants \(4, 6, 8\)"),
+        ("output", {"stride": 8}, r"output '\w+' is \(3, 6, 8\), the contract wants \(3, 3, 4\)"),
+        ("input", {"height": 48}, r"invalid dimensions .* takes picture \['?\w+'?, 3, 24, 32\]"),
+    ],
+    ids=["name", "exchanged", "channels", "stride", "size"],
+)
+def test_an_onnx_that_the_contract_does_not_describe_is_refused_when_it_is_opened(
+    small_bundles: Any, part: str, change: dict[str, Any], words: str
+) -> None:
+    bundle = small_bundles["onnx"].bundle
+    data = bundle.contract.model_dump()
+    data[part] |= change
+    with pytest.raises(ShapeMismatch, match=words) as caught:
+        OnnxStage("onnx", bundle.model_path, ModelContract.parse(data, "contract"), 1)
+    assert "\n" not in str(caught.value)
+
+
+ODD_NETWORKS = """
+from torch import nn
+
+
+class Odd(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.heat, self.paf = (nn.Conv2d(3, channels, 4, 4) for channels in (3, 2))
+
+    def forward(self, picture):
+        heat, paf = self.heat(picture), self.paf(picture)
+        return {"one": heat, "three": (heat, paf, paf), "table": {"heat": heat, "paf": paf}, "exchanged": (paf, heat)}[self.kind]
+
+
+class ByName(Odd):
+    def forward(self, *, picture):
+        return super().forward(picture)
+
+
+def one(): return Odd("one")
+def three(): return Odd("three")
+def table(): return Odd("table")
+def exchanged(): return Odd("exchanged")
+"""
+
+
+@pytest.fixture
+def odd_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "odd_networks.py").write_text(ODD_NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "odd_networks", raising=False)
+    return importlib.import_module("odd_networks")
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("one", r"returns Tensor: wanted two tensors, \(heatmaps, pafs\)"),
+        ("three", "returns Tensor, Tensor, Tensor: wanted two"),
+        ("table", "returns dict: wanted two"),
+        ("exchanged", r"the network: output '\w+' is \(2, 6, 8\), the contract wants \(3, 6, 8\)"),
+    ],
+)
+def test_a_network_with_other_outputs_is_refused_before_it_is_converted(
+    odd_networks: Any, tiny_model: Any, tmp_path: Path, factory: str, words: str
+) -> None:
+    assert odd_networks
+    network = network_from_model(f"odd_networks:{factory}", None, tiny_model.contract)
+    with pytest.raises(ShapeMismatch, match=words):
+        export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_program_of_another_size_or_with_named_inputs_is_refused(
+    odd_networks: Any, small_network: Network, tmp_path: Path
+) -> None:
+    assert small_network.module is not None
+    torch.export.save(program_from_module(small_network.module, small_network.contract, 1), tmp_path / "small.pt2")
+    network = network_from_model(str(tmp_path / "small.pt2"), None, small_network.contract.resized(48, 32))
+    with pytest.raises(ShapeMismatch, match=r"does not take \(1, 3, 48, 32\) \(.*24\): correct the contract"):
+        export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
+    by_name = torch.export.export(odd_networks.ByName("three"), (), {"picture": torch.zeros(1, 3, 24, 32)})
+    torch.export.save(by_name, tmp_path / "named.pt2")
+    with pytest.raises(ConfigError, match=r"named\.pt2: exported with 0 inputs by position and 1 by name"):
+        network_from_model(str(tmp_path / "named.pt2"), None, small_network.contract)
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("collections:namedtuple", "missing a required argument: 'typename': wanted a factory that is called without arguments"),
         ("my_networks:nothing", "wanted package.module:factory that can be imported"),
         ("no_such_module:build", "No module named"),
         ("my_networks:not_a_module", "wanted a torch.nn.Module"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgepose.engines.errors import ConfigError
+from edgepose.engines.errors import CheckpointError, ConfigError
 from edgepose.engines.skeleton import COCO18, skeleton_from_trt_pose
 from edgepose.export.checkpoint import load_state_dict, load_weights
 from edgepose.export.networks.catalogue import ARCHITECTURES, architecture_named
@@ -191,3 +191,11 @@ def test_a_head_that_enlarges_beyond_the_input_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="doubles its map 6 times; wanted at most 5"):
         architecture_named("resnet18_baseline_att").contract(state, None)
+
+
+def test_tensors_of_another_kind_named_like_a_head_hinder_no_network() -> None:
+    """`build` never fails: the advice on a wrong checkpoint builds all networks with it."""
+    names = ("heatmaps.1.weight", "pafs.1.weight", "1.cmap_conv.bias", "1.cmap_att.weight", "1.cmap_up.0.weight", "0.resnet.fc.bias")
+
+    with pytest.raises(CheckpointError, match="no known network is near it"):
+        load_weights(architecture_named("edgepose-n"), {name: torch.tensor(1.0) for name in names})
