@@ -14,23 +14,15 @@ from typing import Any
 
 from edgepose.engines.bundle import record_of
 from edgepose.engines.errors import SinkError
+from edgepose.engines.user_cache import user_cache
 
 _log = logging.getLogger(__name__)
 _LABEL = "key.json"
 
 
 def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/edgepose/calibration`, by default under `~/.cache`, and for a user without a home under the folder of temporary
-    files."""
-    return _cache_home() / "edgepose" / "calibration"
-
-
-def _cache_home() -> Path:
-    named = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return Path(named) if named else Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry in the password file, as in many containers
-        return Path(tempfile.gettempdir())
+    """Among what is kept for this user."""
+    return user_cache() / "calibration"
 
 
 class CalibrationCache:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,9 +26,9 @@ def main() -> None:
 @app.command()
 def build(
     bundle: Annotated[Path, typer.Argument(help="A trt-* bundle made by pose-export")],
-    workspace: Annotated[int, typer.Option(min=1, help="Memory that the builder's tactics may use, MiB")] = 1024,
+    workspace: Annotated[int, typer.Option(min=1, max=1 << 20, help="Memory that the builder's tactics may use, MiB")] = 1024,
     low_memory: Annotated[bool, typer.Option("--low-memory", help="For boards of 4 or 8 GB: smaller workspace, fewer tactics")] = False,
-    batches: Annotated[str, typer.Option(help="For a dynamic batch: LEAST,BEST,MOST", metavar="N,N,N")] = "1,1,1",
+    batches: Annotated[str, typer.Option(help="For a dynamic batch: LEAST,BEST,MOST; default 1,1,1", metavar="N,N,N")] = "",
     dla: Annotated[int | None, typer.Option(min=0, max=1, help="Run on this DLA core")] = None,
     gpu_fallback: Annotated[bool, typer.Option("--gpu-fallback", help="Layers that the DLA cannot run go to the GPU")] = False,
     hardware_compatible: Annotated[bool, typer.Option("--hardware-compatible", help="For every GPU from Ampere on; slower")] = False,
@@ -44,7 +44,7 @@ def build(
         low_memory=low_memory,
         dla_core=dla,
         gpu_fallback=gpu_fallback,
-        batches=_three(batches),
+        batches=_batches(batches, opened.manifest.batch),
         hardware_compatible=hardware_compatible,
         version_compatible=version_compatible,
     )
@@ -66,6 +66,14 @@ def build(
         return
     layers = ", ".join(f"{count} {arithmetic}" for arithmetic, count in record.layers.items()) or "not told"
     messages.print(f"{plan.path}: {record.plan.bytes >> 20} MiB, built in {record.seconds:.0f} s; convolutions: {layers}", highlight=False)
+
+
+def _batches(text: str, fixed: int | Literal["dynamic"]) -> tuple[int, int, int]:
+    if fixed == "dynamic":
+        return _three(text or "1,1,1")
+    if text and _three(text) != (fixed,) * 3:
+        raise typer.BadParameter(f"this bundle is made for batches of {fixed}: export it with --batch dynamic", param_hint="--batches")
+    return (fixed,) * 3
 
 
 def _three(text: str) -> tuple[int, int, int]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from edgepose.engines.contract import ModelContract, Positive
 from edgepose.engines.errors import BundleCorrupt, BundleStale, ConfigError, EdgePoseError, SinkError
 from edgepose.engines.record import Record, read_json
@@ -126,6 +128,14 @@ class Manifest(Record):
     calibration: CalibrationRecord | None = None
     accuracy: AccuracyRecord | None = None
 
+    @model_validator(mode="after")
+    def _names_its_own_files(self) -> Manifest:
+        if self.model not in self.files:
+            raise ValueError(f"model {self.model!r} is none of its files")
+        if strangers := [name for name in self.files if Path(name).name != name or name in (".", "..")]:
+            raise ValueError(f"{strangers[0]!r} is no name of a file in the bundle")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
@@ -159,8 +169,11 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleCorrupt(f"{path}: no {MANIFEST}, so it was copied or written only in part: copy it again or export it again")
     data = read_json(path / MANIFEST, lambda found: BundleCorrupt(f"{found}: copy it again or export it again"))
     manifest = _manifest_from(data, path)
-    for name, record in manifest.files.items():
-        _verify(path / name, record)
+    try:
+        for name, record in manifest.files.items():
+            _verify(path / name, record)
+    except OSError as error:
+        raise BundleCorrupt(f"{error.filename or path}: {error.strerror or error}: make it readable for who runs it") from error
     return Bundle(path, manifest)
 
 

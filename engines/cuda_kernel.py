@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ import tempfile
 from pathlib import Path
 
 from edgepose.engines.errors import BackendUnavailable, EngineLoadError
+from edgepose.engines.user_cache import user_cache
+
+logger = logging.getLogger(__name__)
 
 _SOURCES = ("preprocess.cu", "preprocess.cuh")
 _PREBUILT = "preprocess.ptx"
@@ -32,15 +36,26 @@ def compiled_kernel(compute_capability: str) -> bytes:
     folder = _sources()
     digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in _SOURCES)).hexdigest()[:16]
     architecture = f"sm_{compute_capability.replace('.', '')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepose" / "cuda"
-    cached = cache / f"preprocess-{digest}-{architecture}.cubin"
-    if not cached.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            part = Path(scratch) / cached.name
-            _compile(folder / _SOURCES[0], architecture, part)
-            os.replace(part, cached)
-    return cached.read_bytes()
+    cached = user_cache() / "cuda" / f"preprocess-{digest}-{architecture}.cubin"
+    if cached.is_file():
+        return cached.read_bytes()
+    with tempfile.TemporaryDirectory() as scratch:
+        part = Path(scratch) / cached.name
+        _compile(folder / _SOURCES[0], architecture, part)
+        image = part.read_bytes()
+    _keep(image, cached)
+    return image
+
+
+def _keep(image: bytes, place: Path) -> None:
+    """For the next time, where that can be."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as part:
+            part.write(image)
+        os.replace(part.name, place)
+    except OSError as error:
+        logger.warning("%s: %s: the preprocessing kernel is compiled anew each time", place, error.strerror or error)
 
 
 def find_nvcc() -> str | None:

@@ -61,8 +61,8 @@ def bundle_outlook(bundle: Bundle) -> str:
 
 def _plan_outlook(bundle: Bundle) -> str:
     gpu, tensorrt = find_gpu(), import_tensorrt()
-    plans = PlanFolder.of(bundle)
-    plan, reasons = plans.find(plans.key(str(tensorrt), gpu.compute_capability, gpu.name, BuildSettings()), batch=1)
+    plans, batch = PlanFolder.of(bundle), 1 if bundle.manifest.batch == "dynamic" else bundle.manifest.batch
+    plan, reasons = plans.find(plans.key(str(tensorrt), gpu.compute_capability, gpu.name, BuildSettings()), batch=batch)
     if plan is not None:
         return f"runs {plan.path.name}, built by {plan.record.key.tensorrt}"
     return f"would be built first ({'; '.join(reasons) or 'no plan yet'}): run pose-build {bundle.path}"

@@ -48,8 +48,12 @@ class FakeSlot:
 
     def start(self) -> None:
         self._flight.begin()
-        maps = self._maps_from(self._pictures)
-        check_outputs(self._contract, maps.heatmaps.shape[1:], maps.pafs.shape[1:], "the fake's maps")
+        try:
+            maps = self._maps_from(self._pictures)
+            check_outputs(self._contract, maps.heatmaps.shape[1:], maps.pafs.shape[1:], "the fake's maps")
+        except BaseException:
+            self._flight.end()
+            raise
         self._maps = maps
 
     def wait(self) -> Maps:

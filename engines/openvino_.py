@@ -141,7 +141,11 @@ class OpenVinoSlot:
 
     def start(self) -> None:
         self._flight.begin()
-        self._request.start_async()
+        try:
+            self._request.start_async()
+        except RuntimeError as error:
+            self._flight.end()
+            raise InferenceFailed(f"OpenVINO: {_reason(error)}") from error
 
     def wait(self) -> Maps:
         self._flight.end()
@@ -153,6 +157,11 @@ class OpenVinoSlot:
 
     def drain(self) -> None:
         self._flight.drain(self.wait)
+
+    def __del__(self) -> None:
+        """Whoever forgets a slot in flight: the request goes on writing into its arrays."""
+        if "_request" in self.__dict__:
+            self.drain()
 
 
 class OpenVinoEngine:
@@ -176,7 +185,7 @@ class OpenVinoEngine:
 def _device(core: ov.Core, asked: str) -> tuple[str, str]:
     """The device to use and why."""
     available: list[str] = core.available_devices
-    if asked == "auto":
+    if asked.lower() == "auto":
         device = "GPU" if any(name.startswith("GPU") for name in available) else "CPU"
         return device, f"chosen from {', '.join(available)}"
     if asked.upper().split(".")[0] not in {name.split(".")[0] for name in available}:

@@ -37,7 +37,7 @@ def read_json(path: Path, error: Callable[[str], Exception] = ConfigError) -> An
     """The value in a JSON file; a missing, unreadable or malformed file raises `error` with one line."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:  # damaged files nest, and count, without end
         reason = cause.strerror if isinstance(cause, OSError) else f"not JSON ({cause})"
         raise error(f"{path}: {reason}") from cause
 

@@ -51,7 +51,7 @@ def _tensorrt_engine(bundle: Bundle, device: str, slots: int, batch: int, build:
         gpu, tensorrt = find_gpu(), import_tensorrt()
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{error}; --device CPU simulates what TensorRT computes, by ONNX Runtime") from error
-    settings = BuildSettings(batches=(1, batch, batch)) if bundle.manifest.batch == "dynamic" else BuildSettings()
+    settings = BuildSettings(batches=(1 if bundle.manifest.batch == "dynamic" else batch, batch, batch))
     plan = built_plan(bundle, tensorrt, gpu, settings, build, batch, logger.info)
     return engine_from_plan(plan, bundle.contract, tensorrt, gpu, slots, batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgepose.engines.contract import Placement
 from edgepose.engines.engine import Engine, Slot
+from edgepose.engines.errors import InferenceFailed
 from edgepose.runtime.paf import PafParser
 from edgepose.runtime.paf_parameters import PafParameters
 from edgepose.runtime.poses import Poses
@@ -36,6 +38,8 @@ class PoseEstimator:
         """(picture, anything) -> (that thing, the people), in order; as many pictures are in flight as the engine has slots."""
         flying: deque[_InFlight[T]] = deque()
         idle = deque(self._engine.slots)
+        if not idle:
+            raise InferenceFailed("the engine is closed: open it again")
         try:
             for picture, companion in pictures:
                 if not idle:
@@ -48,7 +52,8 @@ class PoseEstimator:
                 yield self._landed(flying, idle)
         finally:
             for each in flying:  # an abandoned or failed run leaves every slot idle
-                each.slot.wait()
+                with suppress(InferenceFailed):
+                    each.slot.wait()
 
     def _landed(self, flying: deque[_InFlight[T]], idle: deque[Slot]) -> tuple[T, Poses]:
         first = flying.popleft()

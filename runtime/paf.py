@@ -59,6 +59,9 @@ class PafParser:
         The arrays are read in place: rows and channels may lie apart, the cells of a row may not. Channels beyond the skeleton's keypoints
         (the background) are ignored. Raises ShapeMismatch; RuntimeError where two threads use one parser at once.
         """
+        for name, maps in (("heatmaps", heatmaps), ("PAFs", pafs)):
+            if getattr(maps, "ndim", None) != 3:
+                raise ShapeMismatch(f"{name} of shape {np.shape(maps)}: wanted an array (channels, h, w) of one picture")
         try:
             return Poses(*self._parser.parse(heatmaps, pafs))
         except ValueError as error:
@@ -68,4 +71,7 @@ class PafParser:
         self, heatmaps: NDArray[np.float32], pafs: NDArray[np.float32], rounds: int = 9, repeats: int = 20
     ) -> tuple[float, float]:
         """CPU time of one parse without Python, and of one pass over the same maps that only looks for the largest value."""
-        return self._parser.microseconds(heatmaps, pafs, rounds, repeats)
+        try:
+            return self._parser.microseconds(heatmaps, pafs, rounds, repeats)
+        except ValueError as error:
+            raise ShapeMismatch(str(error)) from None

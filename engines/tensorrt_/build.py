@@ -7,7 +7,6 @@ for want of memory is an error here, not the end of the program.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from edgepose.engines.target import Precision
 from edgepose.engines.tensorrt_.bindings import TensorRt, import_tensorrt
 from edgepose.engines.tensorrt_.plan import FOLDER, BuildSettings, Plan, PlanFolder
 from edgepose.engines.tensorrt_.plan_from_onnx import plan_from_onnx
+from edgepose.engines.user_cache import user_cache
 
 _EXIT = {3: EngineLoadError, 4: BackendUnavailable}
 _KEPT_LINES = 3
@@ -97,8 +97,7 @@ def run_builder(onnx: Path, precision: Precision, settings: BuildSettings, plan:
 
 def timing_cache() -> Path:
     """Tactic timings of this machine, which make the next build faster; TensorRT checks that they are its own."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return place / "edgepose" / "tensorrt" / "timing.cache"
+    return user_cache() / "tensorrt" / "timing.cache"
 
 
 def _followed(child: subprocess.Popen[str], written: IO[str], tick: Tick) -> tuple[list[str], Counter[str]]:

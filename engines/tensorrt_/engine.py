@@ -38,6 +38,11 @@ def engine_from_plan(
     vendor = logger_for(tensorrt, lambda severity, message: told.append(message) if severity == "error" else None)
     cuda = Cuda()
     runtime = tensorrt.module.Runtime(vendor)
+    settings = plan.record.key.settings
+    if settings.version_compatible:
+        runtime.engine_host_code_allowed = True  # it holds a runtime of its own; the plan's digest has been checked
+    if settings.dla_core is not None:
+        runtime.DLA_core = settings.dla_core
     loaded = runtime.deserialize_cuda_engine(plan.path.read_bytes())
     if loaded is None:
         raise EngineLoadError(f"{plan.path}: {tensorrt} refuses it ({'; '.join(told) or 'no reason given'}): run pose-build again")
@@ -94,12 +99,19 @@ class TensorRtSlot:
 
     def start(self) -> None:
         self._flight.begin()
+        fitted, self._next = self._next, None
+        try:
+            self._start(fitted)
+        except BaseException:
+            self._flight.end()
+            raise
+
+    def _start(self, fitted: list[KernelParameters] | None) -> None:
         self._cuda.activate()
-        if self._next is None:
+        if fitted is None:
             self._levels.send(self.stream)
-        for index, parameters in enumerate(self._next or self._own):
+        for index, parameters in enumerate(fitted or self._own):
             self._preprocess.launch(self.stream, parameters, self._input.address + index * self._plane_bytes, np.float32)
-        self._next = None
         self._infer()
         self.stream.record(self._event)
 
@@ -146,7 +158,8 @@ class TensorRtSlot:
         name = contract.input.name
         size = (batch, 3, contract.input.height, contract.input.width)
         if not self._context.set_input_shape(name, size):
-            raise ShapeMismatch(f"the plan takes no batch of {batch}: build it with --batches")
+            told = f" ({'; '.join(self._told)})" if self._told else ""
+            raise ShapeMismatch(f"the plan takes no batch of {batch}{told}: build it with --batches (TensorRT 8.5: with one slot)")
         addresses = {name: self._input.address}
         addresses |= dict(zip((contract.output.heatmaps, contract.output.pafs), (result.address for result in self._results), strict=True))
         for tensor, address in addresses.items():

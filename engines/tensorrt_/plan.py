@@ -22,15 +22,16 @@ from edgepose.engines.errors import EdgePoseError, SinkError
 from edgepose.engines.record import Record, read_json
 
 FOLDER = "plans"
+_AMPERE = 8.0
 
 
 class BuildSettings(Record):
     """What a plan is built with. Sizes are MiB.
 
     `low_memory` is for boards of 4 or 8 GB: a smaller workspace and fewer tactics tried. `dla_core` runs what it can on that DLA core;
-    what it cannot ends the build unless `gpu_fallback` allows it. `batches` (least, best, most) is for a dynamic batch.
-    `hardware_compatible` plans run on every GPU from Ampere on, `version_compatible` ones in later TensorRTs of the same major version;
-    both are slower.
+    what it cannot ends the build unless `gpu_fallback` allows it. `batches` (least, best, most) is for a dynamic batch, three times its
+    size for a fixed one. `hardware_compatible` plans run on every GPU from Ampere on (NVIDIA: not with JetPack), `version_compatible` ones
+    in later TensorRTs; both are slower.
     """
 
     workspace_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 1024
@@ -143,11 +144,12 @@ def _faults(path: Path, record: PlanRecord, wanted: PlanKey, batch: int | None) 
     key = record.key
     if key.onnx_sha256 != wanted.onnx_sha256:
         yield f"it was built from another model.onnx (sha256 {key.onnx_sha256[:12]}..., wanted {wanted.onnx_sha256[:12]}...)"
-    if key.tensorrt != wanted.tensorrt:
+    if key.tensorrt != wanted.tensorrt and not (key.settings.version_compatible and _is_later(wanted.tensorrt, key.tensorrt)):
         yield f"it was built by {key.tensorrt}, this machine has {wanted.tensorrt}"
-    if key.compute_capability != wanted.compute_capability:
+    travels = key.settings.hardware_compatible and float(wanted.compute_capability) >= _AMPERE
+    if key.compute_capability != wanted.compute_capability and not travels:
         yield f"it was built for compute capability {key.compute_capability}, this GPU has {wanted.compute_capability}"
-    if key.gpu != wanted.gpu:
+    if key.gpu != wanted.gpu and not travels:
         yield f"it was built on {key.gpu}, this is {wanted.gpu}"
     least, _, most = key.settings.batches
     if batch is None and key.settings != wanted.settings:
@@ -158,6 +160,12 @@ def _faults(path: Path, record: PlanRecord, wanted: PlanKey, batch: int | None) 
         yield f"{size} bytes, wanted {record.plan.bytes}: torn"
     if record_of(path).sha256 != record.plan.sha256:
         yield "changed since it was built (sha256 differs)"
+
+
+def _is_later(version: str, than: str) -> bool:
+    """Of two TensorRTs, `TensorRT 10.3.0`."""
+    (kind, a), (other, b) = (text.rsplit(" ", 1) for text in (version, than))
+    return kind == other and [int(part) for part in a.split(".")] >= [int(part) for part in b.split(".")]
 
 
 def _difference(found: BuildSettings, wanted: BuildSettings) -> str:

@@ -6,6 +6,7 @@ is one, and TensorRT 8 is given the flags that allow what the file holds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,18 @@ def plan_from_onnx(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else neither log nor inspector tells what a layer computes in
     _set_precision(tensorrt, config, network, precision, log)
     _set_memory(trt, config, settings)
-    _set_batches(builder, config, network, settings.batches)
+    _set_batches(trt, builder, config, network, settings.batches)
     _set_compatibility(tensorrt, config, settings)
     if settings.dla_core is not None:
         _set_dla(trt, config, network, settings.dla_core, settings.gpu_fallback, log)
     if tensorrt.progress:
         config.progress_monitor = _monitor(trt, progress)
-    cache = _timing_cache(config, timing_cache)
+    cache = _timing_cache(config, timing_cache, log)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineLoadError(f"{onnx}: {tensorrt} built nothing: its log says why")
     if cache is not None and timing_cache is not None:
-        timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        _keep(bytes(config.get_timing_cache().serialize()), timing_cache, log)
     return bytes(plan)
 
 
@@ -95,14 +95,16 @@ def _set_memory(trt: Any, config: Any, settings: BuildSettings) -> None:
         config.builder_optimization_level = _LOW_MEMORY_LEVEL
 
 
-def _set_batches(builder: Any, config: Any, network: Any, batches: Sequence[int]) -> None:
-    """A profile where the file's batch is dynamic."""
+def _set_batches(trt: Any, builder: Any, config: Any, network: Any, batches: Sequence[int]) -> None:
+    """A profile where the file's batch is dynamic, which TensorRT 8.6 lets several slots share only if asked, and 8.5 not at all."""
     entry = network.get_input(0)
     batch, *rest = entry.shape
     if batch == -1:
         profile = builder.create_optimization_profile()
         profile.set_shape(entry.name, *((size, *rest) for size in batches))
         config.add_optimization_profile(profile)
+        if hasattr(trt, "PreviewFeature") and hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
+            config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
 
 def _set_compatibility(tensorrt: TensorRt, config: Any, settings: BuildSettings) -> None:
@@ -133,11 +135,26 @@ def _set_dla(trt: Any, config: Any, network: Any, core: int, fallback: bool, log
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
-def _timing_cache(config: Any, path: Path | None) -> Any:
+def _keep(timings: bytes, place: Path, log: Log) -> None:
+    """For the next build; a plan that took minutes is not lost because its timings cannot be kept."""
+    part = place.with_suffix(f".{os.getpid()}.part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(timings)
+        os.replace(part, place)
+    except OSError as error:
+        log("warning", f"{place}: {error.strerror or error}: the next build measures everything again")
+
+
+def _timing_cache(config: Any, path: Path | None, log: Log) -> Any:
     """What was measured in earlier builds on this machine; TensorRT itself refuses another device's."""
     if path is None:
         return None
-    found = path.read_bytes() if path.is_file() else b""
+    try:
+        found = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        log("warning", f"{path}: {error.strerror or error}: everything is measured again")
+        found = b""
     cache = config.create_timing_cache(found)
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")

@@ -83,6 +83,7 @@ class Parser {
     std::pair<double, double> microseconds(const Array& heatmaps, const Array& fields, int rounds, int repeats) {
         check(heatmaps, fields);
         if (is_half(heatmaps)) refuse("timing wants float32 maps");
+        if (rounds < 1 || repeats < 1) refuse("timing wants at least one round and one repeat");
         const std::size_t heat_cells = heatmaps.size(), cells = heat_cells + fields.size();
         const std::unique_ptr<float, decltype(&std::free)> room(static_cast<float*>(std::aligned_alloc(64, (cells + 4 + 15) / 16 * 64)), std::free);
         float* const block = room.get() + 4;

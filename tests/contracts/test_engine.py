@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,29 @@ def test_starting_twice_and_waiting_for_nothing_are_refused(open_tiny: Open) -> 
     with pytest.raises(RuntimeError, match="started twice"):
         slot.start()
     slot.wait()
+
+
+_FORGETFUL = """
+import numpy as np
+from edgepose.engines.default_bundle import default_bundle
+from edgepose.engines.registry import open_engine
+
+def forget():
+    for slot in open_engine(default_bundle(), slots=2).slots:
+        slot.start()
+
+for _ in range(5):
+    forget()
+    rooms = [np.ones((1, 38, 32, 57), np.float32) for _ in range(20)]
+engine = open_engine(default_bundle())
+engine.slots[0].start()
+"""
+
+
+def test_an_engine_may_be_forgotten_with_work_in_flight() -> None:
+    """As an exception between start and wait does, or the program's end: OpenVINO goes on writing into the slot's arrays."""
+    done = subprocess.run([sys.executable, "-c", _FORGETFUL], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_closing_with_work_in_flight_and_closing_twice_are_allowed(open_tiny: Open) -> None:

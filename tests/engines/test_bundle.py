@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgepose.engines import open_bundle, open_engine
-from edgepose.engines.bundle import MANIFEST, Bundle, Manifest, SourceRecord, bundle_directory, record_of, write_manifest
+from edgepose.engines.bundle import MANIFEST, Bundle, FileRecord, Manifest, SourceRecord, bundle_directory, record_of, write_manifest
 from edgepose.engines.errors import BundleCorrupt, BundleStale, ConfigError, ShapeMismatch, SinkError
 
 
@@ -78,6 +78,8 @@ def edited(path: Path) -> None:
         ("model.onnx", flipped, "changed since it was exported"),
         ("model.onnx", Path.unlink, "missing from the bundle"),
         (MANIFEST, torn, "not JSON"),
+        (MANIFEST, lambda p: p.write_text("[" * 100_000), "not JSON"),
+        (MANIFEST, lambda p: p.write_text('{"schema_version": ' + "9" * 5_000 + "}"), "not JSON"),
         (MANIFEST, edited, "edited or torn"),
         (MANIFEST, Path.unlink, "no pose.json"),
         (MANIFEST, lambda p: p.write_text("[]"), "not a JSON object"),
@@ -88,6 +90,23 @@ def test_harm_is_recognised_and_named(bundle: Bundle, file: str, harm: Any, word
     with pytest.raises(BundleCorrupt) as caught:
         open_bundle(bundle.path)
     assert words in str(caught.value) and "again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_told_as_that(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> FileRecord:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("edgepose.engines.bundle.record_of", refused)  # root, as in a container, may read anything
+    with pytest.raises(BundleCorrupt, match=r"model\.onnx: Permission denied: make it readable"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("model", "other.onnx"), ("files", {"../hosts": {"sha256": "a" * 64, "bytes": 1}})])
+def test_a_manifest_that_speaks_of_files_elsewhere_is_refused(bundle: Bundle, key: str, value: Any) -> None:
+    data = bundle.manifest.model_dump(mode="json")
+    data[key] = value | data[key] if key == "files" else value
+    with pytest.raises(ConfigError, match=r"none of its files|no name of a file in the bundle"):
+        Manifest.parse(data, "pose.json")
 
 
 def test_a_newer_schema_is_stale_not_corrupt(bundle: Bundle) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgepose.engines.bundle import Manifest, SourceRecord, bundle_directory, record_of, write_manifest
 from edgepose.engines.camera_picture import CameraPicture, PixelFormat
 from edgepose.engines.cuda import Cuda, Event
 from edgepose.engines.cuda_kernel import compiled_kernel
 from edgepose.engines.errors import BackendUnavailable, EngineLoadError, InferenceFailed, ShapeMismatch
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import fitted
+from edgepose.engines.registry import open_engine
+from edgepose.engines.tensorrt_.plan import BuildSettings
 
 
 @pytest.fixture
@@ -104,6 +107,62 @@ def test_only_the_slots_own_event_is_waited_for(emulated_cuda: Any, onnx: Path, 
     engine.close()
 
 
+def test_an_inference_that_could_not_be_started_has_no_result(
+    emulated_cuda: Any, onnx: Path, tiny_model: Any, random_pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least of all the last picture's."""
+    engine = emulated_cuda.engine(onnx, tiny_model.contract, graphs=False)
+    (slot,) = engine.slots
+    first, second = random_pictures(2, 24, 32)
+    slot.pictures[0] = first
+    slot.start()
+    slot.wait()
+    with monkeypatch.context() as broken:
+        broken.setattr(type(slot._context), "execute_async_v3", lambda *_: False)
+        with pytest.raises(InferenceFailed, match="could not be enqueued"):
+            slot.start()
+    with pytest.raises(RuntimeError, match="not in flight"):
+        slot.wait()
+    slot.pictures[0] = second
+    slot.start()
+    np.testing.assert_allclose(slot.wait().heatmaps, tiny_model.maps(second[None]).heatmaps, atol=2e-5)
+    engine.close()
+
+
+def test_a_plan_of_a_fixed_batch_is_built_once(
+    emulated_cuda: Any, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, built = _bundle_of_four(tiny_model, tmp_path), []
+
+    def copied(onnx: Path, _: str, settings: BuildSettings, plan: Path, *_rest: Any) -> dict[str, int]:
+        built.append(settings.batches)
+        shutil.copyfile(onnx, plan)
+        return {}
+
+    monkeypatch.setattr("edgepose.engines.tensorrt_.build.run_builder", copied)
+    monkeypatch.setattr("edgepose.engines.tensorrt_.bindings.import_tensorrt", lambda: emulated_cuda.tensorrt)
+    for build in (True, False):
+        open_engine(bundle, "GPU", build=build).close()
+    assert built == [(4, 4, 4)]
+
+
+def _bundle_of_four(tiny_model: Any, folder: Path) -> Path:
+    with bundle_directory(folder / "four.pose") as directory:
+        model = tiny_model.write_onnx(directory / "model.onnx", 4)
+        manifest = Manifest(
+            name="four",
+            target="trt-fp32",
+            contract=tiny_model.contract,
+            batch=4,
+            model=model.name,
+            files={model.name: record_of(model)},
+            source=SourceRecord(network="tiny", weights="none", sha256=""),
+            tools={"edgepose": "test"},
+        )
+        write_manifest(directory, manifest)
+    return folder / "four.pose"
+
+
 def test_engines_that_are_closed_leave_nothing_behind(emulated_cuda: Any, onnx: Path, tiny_model: Any) -> None:
     def open_and_close() -> None:
         engine = emulated_cuda.engine(onnx, tiny_model.contract, slots=2)
@@ -146,6 +205,13 @@ def test_the_kernel_is_compiled_once_and_cached(tmp_path: Path, monkeypatch: pyt
     assert compiled_kernel("8.7") == b"from the cache"
     with pytest.raises(EngineLoadError, match=r"nvcc cannot compile preprocess\.cu for sm_10"):
         compiled_kernel("1.0")
+
+
+@pytest.mark.needs("nvcc")
+def test_a_kernel_that_cannot_be_kept_is_compiled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert compiled_kernel("8.7")[:4] == b"\x7fELF"
 
 
 def test_without_a_compiler_what_to_install_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

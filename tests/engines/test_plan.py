@@ -63,6 +63,26 @@ def test_what_runs_takes_the_plan_that_was_built_whatever_its_settings(plans: Pl
     assert plans.find(key_of(plans))[0] is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "elsewhere", "usable"),
+    [
+        (BuildSettings(hardware_compatible=True), {"gpu": "L4", "compute_capability": "8.9"}, True),
+        (BuildSettings(hardware_compatible=True), {"gpu": "T4", "compute_capability": "7.5"}, False),
+        (BuildSettings(hardware_compatible=True), {"tensorrt": "TensorRT 10.4.0"}, False),
+        (BuildSettings(version_compatible=True), {"tensorrt": "TensorRT 10.13.0"}, True),
+        (BuildSettings(version_compatible=True), {"tensorrt": "TensorRT 10.2.9"}, False),
+        (BuildSettings(version_compatible=True), {"tensorrt": "TensorRT-RTX 11.0.0"}, False),
+        (BuildSettings(version_compatible=True), {"gpu": "L4", "compute_capability": "8.9"}, False),
+    ],
+)
+def test_a_plan_that_was_built_to_travel_does(
+    plans: PlanFolder, settings: BuildSettings, elsewhere: dict[str, object], usable: bool
+) -> None:
+    stored(plans, key_of(plans, settings=settings))
+    found, _ = plans.find(key_of(plans).model_copy(update=elsewhere), batch=1)
+    assert (found is not None) is usable
+
+
 def test_a_torn_a_changed_and_an_unvouched_plan_are_told_apart(plans: PlanFolder) -> None:
     path = stored(plans, key_of(plans))
     whole = path.read_bytes()
@@ -116,6 +136,15 @@ def test_a_bundle_is_built_once_and_found_again(bundle: Path, monkeypatch: pytes
         file.write(b"tampered")
     with pytest.raises(BundleCorrupt, match=r"model\.onnx: \d+ bytes, wanted \d+: torn"):
         open_bundle(bundle)
+
+
+@pytest.mark.needs("tensorrt_rtx_bindings")
+def test_a_plan_is_not_lost_because_its_timings_cannot_be_kept(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = built_plan(open_bundle(bundle), import_tensorrt(), ORIN, SETTINGS)
+    assert plan.path.stat().st_size > 1_000
+    assert "timing.cache: Not a directory" in (plan.path.parent / plan.record.log).read_text()
 
 
 @pytest.mark.needs("tensorrt_rtx_bindings")

@@ -37,12 +37,15 @@ FROM_8_6 = {
     "HardwareCompatibilityLevel.AMPERE_PLUS",
     "IBuilderConfig.builder_optimization_level",
     "IBuilderConfig.hardware_compatibility_level",
+    "PreviewFeature.PROFILE_SHARING_0806",
+    "Runtime.engine_host_code_allowed",
 }
 UNTIL_10 = {
     "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
     "ILayer.precision",
     "ILayer.set_output_type",
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
+    "PreviewFeature.PROFILE_SHARING_0806",
 }
 ABSENT = {
     "8.5.3.1": FROM_8_6 | FROM_10,

@@ -163,8 +163,11 @@ def test_what_it_cannot_read_is_refused_with_the_reason() -> None:
     ):
         with pytest.raises(ShapeMismatch, match=why):
             parser.parse(wrong_heat, wrong_paf)
-    with pytest.raises(TypeError):
+    with pytest.raises(ShapeMismatch, match=r"heatmaps of shape \(6, 7\): wanted an array \(channels, h, w\) of one picture"):
         parser.parse(heat[0], paf[0])
+    for rounds, repeats in ((0, 1), (1, 0)):
+        with pytest.raises(ShapeMismatch, match="at least one round and one repeat"):
+            parser.microseconds(heat, paf, rounds, repeats)
     with pytest.raises(ConfigError, match="this processor has"):
         PafParser(skeleton(TREE, 5), instructions="mmx")
 
