@@ -64,7 +64,9 @@ def write_complete(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Another content under the same name, owner's rights included, which survives a loss of power whole, old or new. Raises SinkError."""
+    """Another content under the same name, owner's rights included, which survives a loss of power whole, old or new. A link goes on
+    pointing where it did. Raises SinkError."""
+    path = Path(os.path.realpath(path))
     part = hidden(path)
     with told(path):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from edgepose.runtime.complete_file import replace_file
 from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_toml, without_secrets
 from edgepose.runtime.daemon.event import Event
-from edgepose.runtime.daemon.http.server import HttpServer
+from edgepose.runtime.daemon.http.server import HttpServer, try_to_serve
 from edgepose.runtime.daemon.hub import Hub
 from edgepose.runtime.daemon.logs import LogTail, start_logging
 from edgepose.runtime.daemon.memory import give_memory_back
@@ -58,7 +59,8 @@ class Daemon:
             self._station.start()
             self._station.watch(self._settings.cameras)
             self._services.apply(service_plans(self._settings, self))
-            self._server.serve(self._settings)
+            self._server.want(self._settings)
+            self._server.serve()
         except EdgePoseError:
             self.stop()
             raise
@@ -129,15 +131,16 @@ class Daemon:
         """What a reload left for a calm moment: the HTTP server, whose own request it was; and a server that failed. For the main thread,
         now and then."""
         if not self._reloading.locked():
-            self._server.serve(self._settings)
+            self._server.serve()
 
     def _exchanged(self, settings: DaemonSettings, text: str | None) -> ReloadReport:
         """The new configuration tried, and kept or put back."""
         before, key, changes = self._settings, _works_key(settings), list[str]()
         live = {camera.settings.name for camera in self._station.cameras if camera.state().condition == "live"}
         try:
+            self._server.try_out(settings)
             replaced = self._other_engine(settings) if key != self._works_key else None
-        except EdgePoseError as error:  # before anything was touched: a torn bundle harms nobody
+        except EdgePoseError as error:  # before anything was touched: a torn bundle or an address that is taken harms nobody
             return ReloadReport(False, _line(error), ())
         if replaced is not None:
             changes.append(f"engine: opened anew from {settings.bundle.name}")
@@ -177,7 +180,7 @@ class Daemon:
     def _adopted(self, settings: DaemonSettings) -> list[str]:
         """Makes the configuration the one that holds, and says what changed besides."""
         before, self._settings = self._settings, settings
-        changes = self._server.differs(settings)
+        changes = self._server.want(settings)
         if settings.log != before.log:
             start_logging(settings.log, tail=self._log_tail)
             changes.append("log: changed")
@@ -227,44 +230,64 @@ class _Server:
 
         self._make = made
         self._running: HttpServer | None = None
-        self._settings: DaemonSettings | None = None
+        self._wanted: DaemonSettings | None = None
+        self._held: tuple[DaemonSettings, object] | None = None
+        """What last listened, and its key."""
+        self._due, self._said, self._lock = False, "", Lock()
 
     @property
     def url(self) -> str:
         return self._running.url if self._running else ""
 
-    def differs(self, settings: DaemonSettings) -> list[str]:
-        return ["server: started anew in a moment"] if self._key(settings) != self._key(self._settings) else []
+    def try_out(self, settings: DaemonSettings) -> None:
+        """Raises ConfigError where a server of these settings could not listen. Touches none that runs."""
+        with self._lock:
+            if self._is_other(settings):
+                try_to_serve(settings.server, self._running.port if self._running else None)
 
-    def serve(self, settings: DaemonSettings) -> None:
-        """Where another server is asked for than the one that runs, or that one failed. One that cannot listen at its new address listens
-        at the old one, with the new tokens; one that can at neither is tried again. Raises ConfigError at the first."""
-        if self._running is not None and not self._running.failed and self._key(settings) == self._key(self._settings):
-            return
-        before, self._settings = self._settings, settings
-        if self._running is not None:
-            self._running.stop(2.0)
-            self._running = None
-        try:
-            self._running = self._started(settings)
-        except ConfigError as error:
-            if before is None:
-                raise
-            logger.error("%s: the server stays where it was", error)
-            with suppress(ConfigError):  # tried again in a moment
-                self._running = self._started(settings.model_copy(update={"server": before.server}))
+    def want(self, settings: DaemonSettings) -> list[str]:
+        """From the next `serve` on. Says what will change."""
+        with self._lock:
+            self._wanted, self._due = settings, self._is_other(settings)
+            return ["server: started anew in a moment"] if self._due else []
 
-    def _started(self, settings: DaemonSettings) -> HttpServer:
-        server = self._make(settings)
+    def serve(self) -> None:
+        """Where another server is wanted than the one that runs, or that one failed. One that cannot listen at its new address listens
+        at the old one, with the new tokens; one that can at neither is tried again. Raises ConfigError at the first, and then nothing."""
+        with self._lock:
+            if self._wanted is None or (self._running is not None and not self._running.failed and not self._due):
+                return
+            before, self._running, self._due = self._running, None, False
+            try:
+                if before is not None:
+                    before.stop(2.0)
+                self._start(self._wanted)
+            except Exception as error:  # for the main loop: cameras and recordings go on, whatever befell the server
+                if self._held is None:
+                    raise
+                self._say(error)
+                with suppress(Exception):  # tried again in a moment
+                    self._start(self._wanted.model_copy(update={"server": self._held[0].server}))
+
+    def _start(self, settings: DaemonSettings) -> None:
+        key, server = _server_key(settings), self._make(settings)
         server.start()
-        return server
+        self._running, self._held, self._said = server, (settings, key), ""
+
+    def _say(self, error: Exception) -> None:
+        """Once, while it is tried again and again."""
+        if _line(error) != self._said:
+            known = isinstance(error, EdgePoseError)
+            logger.error("%s: the server stays where it was", _line(error), exc_info=None if known else error)
+        self._said = _line(error)
 
     def stop(self, timeout_s: float) -> None:
         if self._running is not None:
             self._running.stop(timeout_s)
 
-    def _key(self, settings: DaemonSettings | None) -> object:
-        return settings and (settings.server, settings.auth)
+    def _is_other(self, settings: DaemonSettings) -> bool:
+        """Than the one that last listened."""
+        return self._held is None or _server_key(settings) != self._held[1]
 
 
 def _settings(path: Path, text: str | None, options: Mapping[str, object]) -> DaemonSettings:
@@ -294,9 +317,22 @@ def _works_key(settings: DaemonSettings) -> object:
     return settings.bundle, settings.device, settings.slots, settings.build, files
 
 
+def _server_key(settings: DaemonSettings) -> object:
+    """A certificate that was renewed under the same name counts as another server."""
+    return settings.server, settings.auth, _digest(settings.server.tls_certificate), _digest(settings.server.tls_key)
+
+
+def _digest(path: Path | None) -> str:
+    """Of what a file holds; to complain of a missing one is left to whoever uses it."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+    except OSError:
+        return ""
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
 def _writable(path: Path) -> bool:
-    return os.access(path.parent, os.W_OK)
+    return os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)

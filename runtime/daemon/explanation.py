@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from edgepose.engines.bundle import open_bundle
-from edgepose.engines.errors import EdgePoseError
+from edgepose.engines.bundle import Bundle, open_bundle
+from edgepose.engines.errors import ConfigError, EdgePoseError
+from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.camera_settings import CameraSettings
 from edgepose.runtime.daemon.config import DaemonSettings
+from edgepose.runtime.daemon.events.watch import CameraWatch
 from edgepose.runtime.daemon.hook_settings import HookSettings
 from edgepose.runtime.daemon.http.settings import ServerSettings
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
@@ -47,9 +49,14 @@ def explained(settings: DaemonSettings) -> list[str]:
 
 def findings(settings: DaemonSettings) -> list[Finding]:
     """What was looked at and found: files, folders, the port. Connects to no camera and no broker, starts no engine, writes nothing."""
-    found = [*_of_bundle(settings)]
+    try:
+        bundle = open_bundle(settings.bundle)
+        skeleton, found = bundle.contract.skeleton, [_of_bundle(bundle, settings)]
+    except EdgePoseError as error:
+        skeleton, found = None, [Finding("wrong", f"bundle: {error}")]
     for camera in settings.cameras:
         found += _of_camera(camera)
+        found += _of_events(camera, skeleton) if skeleton else []
     if not settings.cameras:
         found.append(Finding("note", "cameras: none; only POST /api/infer finds people"))
     found += _of_server(settings.server, len(settings.auth.tokens))
@@ -59,16 +66,11 @@ def findings(settings: DaemonSettings) -> list[Finding]:
     return found
 
 
-def _of_bundle(settings: DaemonSettings) -> Iterator[Finding]:
-    try:
-        bundle = open_bundle(settings.bundle)
-    except EdgePoseError as error:
-        yield Finding("wrong", f"bundle: {error}")
-        return
+def _of_bundle(bundle: Bundle, settings: DaemonSettings) -> Finding:
     manifest, wanted = bundle.manifest, bundle.contract.input
     network = f"{manifest.name}, {manifest.target}, {wanted.width} x {wanted.height}, skeleton {bundle.contract.skeleton.name}"
     slots = "" if settings.slots is None else f", {settings.slots} slots"
-    yield Finding("ok", f"bundle: {network}; whole and unchanged; device {settings.device}{slots}")
+    return Finding("ok", f"bundle: {network}; whole and unchanged; device {settings.device}{slots}")
 
 
 def _of_camera(camera: CameraSettings) -> Iterator[Finding]:
@@ -88,6 +90,14 @@ def _of_camera(camera: CameraSettings) -> Iterator[Finding]:
     if without_password(camera.source) != camera.source:
         yield Finding("note", f"{name}: its password is in the configuration: password_file or password_env keep it out")
     yield from _of_secret_file(camera.password_file, name)
+
+
+def _of_events(camera: CameraSettings, skeleton: Skeleton) -> Iterator[Finding]:
+    """Of a camera that is off too: the daemon refuses them all alike."""
+    try:
+        CameraWatch(camera, skeleton)
+    except ConfigError as error:
+        yield Finding("wrong", f"camera {camera.name}: {error}")
 
 
 def _check_device(source: str) -> None:

@@ -23,6 +23,7 @@ from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.hook_child import HookChild, HookFailed
 from edgepose.runtime.daemon.hook_settings import HookSettings
 from edgepose.runtime.daemon.hub import Hub
+from edgepose.runtime.daemon.logs import redacted
 
 logger = logging.getLogger(__name__)
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -58,6 +59,7 @@ class HookProcess:
         self._thread = Thread(target=self._run, name="edgepose hook", daemon=True)
         self._pid: int | None = None
         self._calls, self._published, self._exceptions, self._timeouts, self._restarts, self._skipped = 0, 0, 0, 0, 0, 0
+        self._left_out = 0
         self._last_error, self._last_ms, self._logged_s = "", 0.0, -1e9
 
     def start(self) -> None:
@@ -79,7 +81,8 @@ class HookProcess:
         self._reloading.set()
 
     def status(self) -> dict[str, object]:
-        """`exceptions` of the user's function, after which it goes on; `timeouts` and other faults are among `restarts`."""
+        """`exceptions` of the user's function, after which it goes on; `timeouts` and other faults are among `restarts`; `left_out` are
+        events beyond the first hundred of a call. `last_error` without secrets, as logs are."""
         return {
             "file": str(self._settings.file),
             "pid": self._pid,
@@ -89,8 +92,9 @@ class HookProcess:
             "timeouts": self._timeouts,
             "restarts": self._restarts,
             "dropped": self._subscription.dropped + self._skipped,
+            "left_out": self._left_out,
             "last_ms": round(self._last_ms, 2),
-            "last_error": self._last_error,
+            "last_error": redacted(self._last_error),
         }
 
     def _run(self) -> None:
@@ -140,8 +144,8 @@ class HookProcess:
             "timeout_s": self._settings.timeout_s,
         }
         answer = child.ask(orjson.dumps({"settings": settings}), max(_START_S, self._settings.timeout_s), self._reloading.is_set)
-        if "fatal" in answer:
-            raise HookFailed(f"it cannot be started: {answer['fatal']}")
+        if "ready" not in answer:
+            raise HookFailed(f"it cannot be started: {answer.get('fatal') or answer.get('error')}")
 
     def _skip_old(self) -> None:
         """What waited while there was no process is too old now."""
@@ -156,20 +160,28 @@ class HookProcess:
         if "error" in answer:
             self._exceptions += 1
             self._complain(str(answer["error"]))
-        for value in answer.get("events", ())[:_EVENTS_A_CALL]:
+        events = answer.get("events", ())
+        for value in events[:_EVENTS_A_CALL]:
             self._publish(value, result)
+        if len(events) > _EVENTS_A_CALL:
+            self._left_out += len(events) - _EVENTS_A_CALL
+            self._complain(f"on_poses returned more than {_EVENTS_A_CALL} events in one call: the others are left out")
 
     def _publish(self, value: object, result: CameraResult) -> None:
         try:
             found = HookEvent.parse(value, "on_poses returned an event that is none")
+            event = Event(result.camera, found.kind, found.state, result.at_s, found.zone, found.person, found.count, found.detail)
+            event.as_json()
         except ConfigError as error:
             self._exceptions += 1
             self._complain(str(error))
             return
+        except (TypeError, RecursionError) as error:  # nested too deep, or numbers too large: nobody after this could tell it
+            self._exceptions += 1
+            self._complain(f"on_poses returned an event that cannot be told on: {error}")
+            return
         self._published += 1
-        self._events.publish(
-            Event(result.camera, found.kind, found.state, result.at_s, found.zone, found.person, found.count, found.detail)
-        )
+        self._events.publish(event)
 
     def _complain(self, what: str) -> None:
         """A hook that fails at every frame fills no log."""

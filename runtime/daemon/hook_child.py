@@ -56,8 +56,8 @@ class HookChild:
         return self._process.pid
 
     def ask(self, question: bytes, timeout_s: float, given_up: Callable[[], bool]) -> dict[str, Any]:
-        """One line there and one back. Raises HookFailed where the process ends, answers nonsense or does not answer in time;
-        InterruptedError soon after `given_up` says so."""
+        """One line there and one back; an answer that is no JSON comes as {"error": ...}. Raises HookFailed where the process ends, says
+        too much or does not answer in time; InterruptedError soon after `given_up` says so."""
         until = time.monotonic() + timeout_s
         left = memoryview(question + b"\n")
         while left:
@@ -73,9 +73,11 @@ class HookChild:
             if len(self._heard) > _LONGEST_ANSWER:
                 raise HookFailed("one call gave more than 1 MiB of events")
         line, _, self._heard = self._heard.partition(b"\n")
-        answer = orjson.loads(line)
-        assert isinstance(answer, dict)
-        return answer
+        try:
+            answer = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return {"error": f"its answer is no JSON: {error}"}
+        return answer if isinstance(answer, dict) else {"error": "its answer is no JSON object"}
 
     def end(self) -> None:
         """Half a second to finish by itself, then SIGKILL for it and its children."""

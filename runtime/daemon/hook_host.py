@@ -97,8 +97,8 @@ def _named(result: Namespace, names: "list[str]") -> Namespace:
 
 
 def _say(answers: TextIO, value: Namespace) -> None:
-    line = json.dumps(value, default=_plain)  # whole or not at all
-    answers.write(line + "\n")
+    line = json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False)  # whole or not at all
+    answers.write(line + "\n")  # a half of a surrogate pair is an error before anything is written
     answers.flush()
 
 
@@ -114,7 +114,8 @@ def _told(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((_LIBRARY, "<frozen importlib")):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    return text.encode("utf-8", "backslashreplace").decode()  # what stands in it may be what could not be said
 
 
 if __name__ == "__main__":

@@ -123,6 +123,12 @@ class Recorder:
             return
         try:
             self._segment(thing.camera, kind).write(thing)
+        except (TypeError, RecursionError) as error:  # it has no JSON, and nothing of it was written
+            self._lost += 1
+            if isinstance(thing, CameraResult):
+                raise
+            logger.error("recording: an event of camera %s is lost: %s", thing.camera, " ".join(str(error).split()))
+            return
         except BaseException:
             self._lost += 1
             raise

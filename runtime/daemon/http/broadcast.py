@@ -188,11 +188,20 @@ class Broadcast:
             self._scheduled = True
             self._loop.call_soon_threadsafe(self._give_out)
 
+    def _tell(self, event: Event) -> None:
+        try:
+            item = Item("event", event.camera, event.as_json())
+        except (TypeError, RecursionError):  # before it is kept: nobody could be answered what happened lately
+            self.errors += 1
+            logger.exception("camera %s: an event that JSON has no words for", event.camera)
+            return
+        self.events.append(event)
+        self.give(item)
+
     def _give_out(self) -> None:
         self._scheduled = False
         while event := self._event_inbox.take():
-            self.events.append(event)
-            self.give(Item("event", event.camera, event.as_json()))
+            self._tell(event)
         while result := self._inbox.take():
             for seen in self.seen:
                 seen(result)

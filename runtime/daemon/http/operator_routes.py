@@ -99,7 +99,7 @@ async def _reloaded(here: Parts, text: str) -> ReloadReport:
 )
 async def put_configuration(request: Request, here: Here) -> Response:
     """The body is TOML. It is validated first (422 says what is wrong), then applied, and written to the daemon's file once it holds; where
-    the new state does not become healthy the old one is put back: 409, with the reason."""
+    its address cannot be listened at, or the new state does not become healthy, the old one holds: 409, with the reason."""
     try:
         text = (await body_of(request, _LARGEST_CONFIGURATION)).decode("utf-8-sig")
         report = await _reloaded(here, text)

@@ -126,6 +126,15 @@ class HttpServer:
         await asyncio.gather(*rest, return_exceptions=True)
 
 
+def try_to_serve(settings: ServerSettings, own_port: int | None) -> None:
+    """Raises ConfigError where a server could not listen there, or its certificate cannot be used. At `own_port`, where whoever asks
+    listens already, only the host can be tried."""
+    from edgepose.runtime.daemon.http.uvicorn_server import check_certificate
+
+    check_certificate(settings)
+    _listener(settings.model_copy(update={"port": 0}) if settings.port == own_port else settings).close()
+
+
 def _listener(settings: ServerSettings) -> socket.socket:
     """The kernel's buffers are kept small, so that a client that does not read is noticed before megabytes are in them.
 
@@ -135,8 +144,8 @@ def _listener(settings: ServerSettings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"server.host: {settings.host}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter for names that no resolver takes
+        raise ConfigError(f"server.host: {settings.host}: {getattr(error, 'strerror', None) or error}") from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -59,6 +59,7 @@ class WatchedServer(uvicorn.Server):
 
 def watched_server(settings: ServerSettings, parts: Parts) -> WatchedServer:
     """Raises ConfigError for certificates that cannot be used."""
+    check_certificate(settings)
     deadlines = Deadlines(settings.header_timeout_s, settings.request_timeout_s, settings.send_timeout_s)
     http, websocket = protocols(parts.connections, deadlines)
     config = uvicorn.Config(
@@ -80,10 +81,17 @@ def watched_server(settings: ServerSettings, parts: Parts) -> WatchedServer:
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
+    config.load()
+    return WatchedServer(config, parts)
+
+
+def check_certificate(settings: ServerSettings) -> None:
+    """Raises ConfigError where it or its key cannot be used; a passphrase is asked of nobody."""
+    if settings.tls_certificate is None:
+        return
     try:
-        config.load()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, password=lambda: b"")
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"server.tls_certificate: {settings.tls_certificate}, tls_key: {settings.tls_key}: {error.strerror or error}"
         ) from error
-    return WatchedServer(config, parts)

@@ -15,6 +15,7 @@ class Counters:
 
     captured: int = 0
     delivered: int = 0
+    failures: int = 0
     trouble: str = ""
     now_s: float = 0.0
     beats: list[bool] = field(default_factory=list)
@@ -55,6 +56,29 @@ def test_frames_without_results_end_it_after_ten_seconds(station: Counters, hear
     said = station.pass_by(heartbeat, 15, 20, 0)
     assert said == [True] * 10 + [False] * 5
     assert station.pass_by(heartbeat, 2, 20, 15) == [True, True]
+
+
+@pytest.mark.parametrize("every_s", [2, 5, 60])
+def test_so_do_frames_that_come_seldom(station: Counters, heartbeat: Heartbeat, every_s: int) -> None:
+    assert all(station.pass_by(heartbeat, 1, 1, 1) + station.pass_by(heartbeat, every_s, 0, 0))
+    said = station.pass_by(heartbeat, 1, 1, 0)
+    while len(said) < 60:
+        said += station.pass_by(heartbeat, every_s - 1, 0, 0) + station.pass_by(heartbeat, 1, 1, 0)
+    assert not any(said[10:]) and all(said[:10])
+
+
+def test_a_frame_that_went_with_its_camera_is_not_waited_for(station: Counters, heartbeat: Heartbeat) -> None:
+    station.pass_by(heartbeat, 5, 20, 20)
+    station.pass_by(heartbeat, 1, 1, 0)
+    station.captured = 0
+    assert all(station.pass_by(heartbeat, 60, 0, 0))
+
+
+def test_a_frame_that_a_failing_engine_lost_is_waited_for_as_long_as_the_engine(station: Counters, heartbeat: Heartbeat) -> None:
+    station.pass_by(heartbeat, 1, 1, 1)
+    station.pass_by(heartbeat, 1, 1, 0)
+    station.failures = 1
+    assert all(station.pass_by(heartbeat, 60, 0, 0) + station.pass_by(heartbeat, 60, 1, 1))
 
 
 def test_an_engine_that_is_opened_again_has_two_minutes(station: Counters, heartbeat: Heartbeat) -> None:

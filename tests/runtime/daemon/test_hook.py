@@ -189,6 +189,10 @@ def test_a_slow_hook_gets_the_newest_and_the_rest_is_counted(tmp_path: Path) -> 
         assert isinstance(dropped, int) and dropped >= 96
 
 
+def nested(depth: int) -> str:
+    return f"{{'kind': 'x', 'detail': __import__('functools').reduce(lambda d, _: {{'d': d}}, range({depth}), {{}})}}"
+
+
 @pytest.mark.parametrize(
     ("returned", "told"),
     [
@@ -197,6 +201,12 @@ def test_a_slow_hook_gets_the_newest_and_the_rest_is_counted(tmp_path: Path) -> 
         ("['fall']", "none"),
         ("[{'kind': 'x', 'detail': {'o': object()}}]", "cannot be part of an event"),
         ("7", "not iterable"),
+        ("[{'kind': 'x', 'detail': {'v': float('nan')}}]", "not JSON compliant"),
+        ("[{'kind': 'x', 'detail': {'t': '\\ud83d'}}]", "surrogates not allowed"),
+        ("(_ for _ in ()).throw(ValueError('half \\ud83d'))", "ValueError: half \\ud83d"),
+        (f"[{nested(300)}]", "cannot be told on"),
+        (f"[{nested(700)}]", "cannot be told on"),
+        (f"__import__('sys').setrecursionlimit(9000) or [{nested(1100)}]", "no JSON"),
     ],
 )
 def test_what_is_no_event_is_said_and_not_published(tmp_path: Path, returned: str, told: str) -> None:
@@ -206,6 +216,25 @@ def test_what_is_no_event_is_said_and_not_published(tmp_path: Path, returned: st
         assert told in str(bench.until(lambda s: bool(s["exceptions"]))["last_error"])
         feed(bench, first=1)
         assert bench.event().kind == "ok"
+        assert bench.process.status()["restarts"] == 0
+
+
+def test_events_beyond_the_hundredth_of_a_call_are_counted_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    code = "def on_poses(c, p):\n    return [{'kind': 'many'}] * 250 if p['index'] == 0 else []\n"
+    with hooked(tmp_path, code) as bench:
+        feed(bench)
+        status = bench.until(lambda s: bool(s["left_out"]))
+        calls = 250 * (int(str(status["published"])) // 100)
+        assert status["published"] == calls * 2 // 5 and status["left_out"] == calls * 3 // 5
+    assert caplog.text.count("more than 100 events in one call") == 1
+
+
+def test_secrets_in_a_traceback_are_not_in_the_status(tmp_path: Path) -> None:
+    code = "def on_poses(c, p):\n    raise OSError('https://bot:hunter2@chat.example/?token=abcdef failed: Bearer abcdefgh12345678')\n"
+    with hooked(tmp_path, code) as bench:
+        feed(bench)
+        told = str(bench.until(lambda s: bool(s["exceptions"]))["last_error"])
+    assert "OSError" in told and not any(secret in told for secret in ("hunter2", "abcdef"))
 
 
 def test_numpy_in_events_is_taken(tmp_path: Path) -> None:

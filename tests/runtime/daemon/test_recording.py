@@ -104,6 +104,19 @@ def parts(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*/.*")]
 
 
+def test_an_event_that_has_no_json_is_lost_and_nothing_pauses(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"deep": deep}
+    with recording(tmp_path) as made:
+        made.event("yard", detail=deep)
+        made.event("yard", person=3)
+        made.publish("yard")
+        status = made.settled()
+    assert (status["written"], status["lost"], status["pauses"], status["errors"]) == (2, 1, 0, 0)
+    assert [line["person"] for line in lines(tmp_path, "yard/*.events.jsonl")] == [3]
+
+
 def test_every_result_and_event_is_in_a_complete_file_of_its_camera(tmp_path: Path) -> None:
     with recording(tmp_path / "new") as made:
         made.publish("door", "yard", "door")

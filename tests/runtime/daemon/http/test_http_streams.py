@@ -76,6 +76,17 @@ def test_events_come_with_the_people_to_who_asks_for_them(site: SmallSite, here:
         assert all("people" in message for message in messages(not_asked, 30))
 
 
+def test_an_event_that_has_no_json_spoils_no_other(site: SmallSite) -> None:
+    deep: dict[str, object] = {}
+    for _ in range(300):
+        deep = {"deep": deep}
+    with served(site) as here:
+        for kind, detail in (("odd", deep), ("fall", {})):
+            site.events.publish(Event("camera-0", kind, "started", 5.0, detail=detail))
+        eventually(lambda: [event["kind"] for event in here.client.get("/api/events").raise_for_status().json()] == ["fall"], "told")
+        assert here.number("errors") == 1
+
+
 def test_pictures_come_with_the_number_of_their_people(here: Served) -> None:
     people, pictures = set[tuple[str, int]](), dict[tuple[str, int], bytes]()
     with connect(here.websocket(f"{POSES}?pictures=1"), max_size=None) as socket:
