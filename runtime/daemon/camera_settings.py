@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -52,9 +53,8 @@ class CameraSettings(Record):
         password = secret_from(self.password_file, self.password_env, f"camera {self.name}", environment)
         if password is None:
             return self.source
-        scheme, _, rest = self.source.partition("://")
-        user, _, place = rest.partition("@")
-        return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
+        scheme, user, place = _parts(self.source)
+        return f"{scheme}://{quote(user, safe='%')}:{quote(password, safe='')}@{place}"
 
     def placed(self, folder: Path) -> CameraSettings:
         """The same camera; a file's path is taken from `folder` on."""
@@ -78,6 +78,13 @@ class CameraSettings(Record):
 
 
 def _names_user_alone(source: str) -> bool:
-    authority = source.partition("://")[2].partition("/")[0]
-    user, at, _ = authority.rpartition("@")
-    return bool(user and at) and ":" not in user
+    _, user, _ = _parts(source)
+    return bool(user) and ":" not in user
+
+
+def _parts(source: str) -> tuple[str, str, str]:
+    """(scheme, user, host and the rest) of SCHEME://USER@HOST/...; the user, who may have an @ (of a mail address), is empty where there is
+    none."""
+    scheme, _, rest = source.partition("://")
+    user = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[0]
+    return scheme, user, rest[len(user) :].removeprefix("@")

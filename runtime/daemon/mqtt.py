@@ -18,6 +18,7 @@ from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.mqtt_connection import MqttConnection, password_of
 from edgepose.runtime.daemon.mqtt_discovery import SAID_AS, Topics, Watched, discovery_messages, watched_by
+from edgepose.runtime.daemon.mqtt_lasting import Lasting
 from edgepose.runtime.daemon.mqtt_outbox import Board, Message, Outbox
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
 from edgepose.runtime.daemon.site import Site
@@ -31,7 +32,8 @@ _TURN_S = 0.05
 _LOOK_S = 1.0
 """How often cameras' conditions, counts of people and the configuration are looked at."""
 _FAREWELL_S = 2.0
-_DEPTH = 256
+_DEPTH, _EVENTS_DEPTH = 256, 10_000
+"""Of events more than happen in the seconds that an attempt to connect may take, in which nobody gathers them."""
 
 
 class MqttClient:
@@ -40,27 +42,33 @@ class MqttClient:
     Events wait in a buffer of `settings.buffer`, survive the loss of a connection, and are sent in order until the broker confirms them
     (with `qos` 1, so that one may come twice where a connection breaks between). Of everything else only the newest counts: poses are
     dropped while there is no connection or the broker is behind, states are sent anew with each connection.
+
+    Other cameras are noticed by looking, other settings come by `adjust`: what lasts and what waits stays, under the topics it came with.
     """
 
     def __init__(self, settings: MqttSettings, site: Site) -> None:
         """Raises ConfigError for a password that cannot be read."""
         password_of(settings)
-        self._settings, self._site, self._topics = settings, site, Topics(settings.topic.rstrip("/"))
-        self._outbox, self._board = Outbox(settings.buffer), Board()
-        self._events = site.events.subscribe("mqtt", settings.buffer)
+        self._site, self._outbox, self._lasting = site, Outbox(settings.buffer), Lasting()
+        self._wanted = settings
+        self._take(settings)
+        self._events = site.events.subscribe("mqtt", _EVENTS_DEPTH)
         self._results = site.results.subscribe("mqtt", _DEPTH)
         self._stopping, self._farewell_s = Flag(), _FAREWELL_S
         self._thread = Thread(target=self._run, name="edgepose mqtt", daemon=True)
         self._newest: dict[str, CameraResult] = {}
         self._due_s: dict[str, float] = {}
-        self._doing: dict[Watched, set[int | None]] = {}
-        self._discovered: set[str] = set()
-        self._looked_s = -1e9
-        self._connected, self._connections, self._attempts, self._last_error = False, 0, 0, ""
+        self._connected, self._connections, self._attempts = False, 0, 0
         self._poses_sent, self._poses_dropped, self._errors = 0, 0, 0
 
     def start(self) -> None:
         self._thread.start()
+
+    def adjust(self, settings: MqttSettings) -> None:
+        """Has the thread say goodbye and connect anew with these. Raises ConfigError for a password that cannot be read; nothing changes
+        then."""
+        password_of(settings)
+        self._wanted = settings
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Sends what it can of the events within 2 s or half of `timeout_s`, says that we are offline, and returns after `timeout_s` at the
@@ -73,8 +81,8 @@ class MqttClient:
                 logger.error("%s does not stop: it is left behind", self._thread.name)
         self._events.close()
         self._results.close()
-        if len(self._outbox):
-            logger.warning("MQTT: %d events were not delivered", len(self._outbox))
+        if left := len(self._outbox) + sum(1 for _ in iter(lambda: self._events.get(0), None)):
+            logger.warning("MQTT: %d events were not delivered", left)
 
     def status(self) -> dict[str, object]:
         """Counters; events are `buffered`, `delivered` or `dropped`."""
@@ -98,6 +106,8 @@ class MqttClient:
             began, refused = time.monotonic(), False
             try:
                 self._pause(pause * random.uniform(0.75, 1.25))
+                if self._wanted is not self._settings:
+                    self._take(self._wanted)
                 refused = self._one_connection()
             except Exception as error:  # the top of the thread: the connection is given up and made anew
                 logger.exception("MQTT failed")
@@ -107,13 +117,26 @@ class MqttClient:
             failures = 1 if self._proven(began) else failures + 1
             pause = _REFUSED_S if refused else _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
 
+    def _take(self, settings: MqttSettings) -> None:
+        """With a board of its own: another broker or topic has nothing of the one before."""
+        self._settings, self._last_error = settings, ""
+        self._topics, self._prefix = Topics(settings.topic.rstrip("/")), settings.discovery_prefix.rstrip("/")
+        self._outbox.size, self._board = settings.buffer, Board()
+        self._shown, self._discovered, self._cameras = set[Watched](), set[str](), set[str]()
+        self._looked_s = -1e9
+
+    @property
+    def _leaving(self) -> bool:
+        """Whether we stop, or other settings are wanted than those that hold."""
+        return self._stopping.is_set() or self._wanted is not self._settings
+
     def _proven(self, began: float) -> bool:
         return time.monotonic() - began > _PROVEN_S
 
     def _pause(self, seconds: float) -> None:
         """Without losing events meanwhile."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, 0.2)):
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, 0.2)) and not self._leaving:
             self._gather()
 
     def _one_connection(self) -> bool:
@@ -129,12 +152,12 @@ class MqttClient:
             self._converse(connection)
         finally:
             connection.abandon()
-        if not self._stopping.is_set():
+        if not self._leaving:
             self._lost(connection.lost)
         return connection.refused
 
     def _converse(self, connection: MqttConnection) -> None:
-        while not connection.lost and not self._stopping.is_set():
+        while not connection.lost and not self._leaving:
             connection.turn(_TURN_S)
             self._gather()
             if connection.connected and not self._connected:
@@ -155,10 +178,9 @@ class MqttClient:
         self._connected, self._last_error = True, ""
         self._connections += 1
         logger.info("MQTT broker %s:%d: connected", self._settings.host, self._settings.port)
-        wanted = [self._topics.availability]
+        wanted = [self._topics.availability, *self._topics.retained]
         if self._settings.discovery:
-            prefix = self._settings.discovery_prefix
-            wanted += [f"{prefix}/status", f"{prefix}/+/{self._topics.node}/+/config"]
+            wanted += [f"{self._prefix}/status", f"{self._prefix}/+/{self._topics.node}/+/config"]
         connection.subscribe(*wanted)
         self._newest.clear()
         self._board.post(self._topics.availability, b"online")
@@ -172,11 +194,15 @@ class MqttClient:
             if message.topic == self._topics.availability:
                 if message.payload == b"offline":
                     self._board.post_again(message.topic)
-            elif message.topic == f"{self._settings.discovery_prefix}/status":
+            elif message.topic == f"{self._prefix}/status":
                 if message.payload == b"online":
                     self._board.post_all_again()
-            elif retained and message.payload and message.topic not in self._board:
+            elif retained and message.payload and message.topic not in self._board and not self._to_come(message.topic):
                 self._board.take_down(message.topic)
+
+    def _to_come(self, topic: str) -> bool:
+        """Whether it is the count of people of a camera that has none to tell yet."""
+        return any(topic == self._topics.of_camera(camera, "count") for camera in self._cameras)
 
     def _gather(self) -> None:
         """Takes what was published, so that it does not pile up there."""
@@ -192,19 +218,20 @@ class MqttClient:
 
     def _note(self, event: Event) -> None:
         """Keeps the states that last."""
-        watched = Watched(event.camera, event.kind, event.zone)
-        if watched not in self._doing and event.kind in SAID_AS:
-            self._look()  # the configuration is newer than we know
-        if watched not in self._doing:
+        if event.kind not in SAID_AS:
             return
-        doing = self._doing[watched]
-        if event.state == "ended":
-            doing.discard(event.person)
-        elif event.state == "started":
-            doing.add(event.person)
-        self._board.post(self._topics.state(watched), b"ON" if doing else b"OFF")
-        if event.kind == "presence" and event.zone and event.count is not None:
-            self._board.post(self._topics.count(event.camera, event.zone), str(event.count).encode())
+        watched = Watched(event.camera, event.kind, event.zone)
+        self._lasting.note(watched, event)  # also where it is not shown: a new configuration is tried before it holds
+        if watched in self._shown:
+            self._show(watched)
+        else:
+            self._look()  # the configuration may be newer than we know
+
+    def _show(self, watched: Watched) -> None:
+        """Whether it lasts, and how many there are."""
+        self._board.post(self._topics.state(watched), b"ON" if watched in self._lasting else b"OFF")
+        if watched.kind == "presence" and watched.zone:
+            self._board.post(self._topics.count(watched.camera, watched.zone), str(self._lasting.count(watched)).encode())
 
     def _send(self, connection: MqttConnection) -> None:
         while not connection.busy and (message := self._board.next()) is not None:
@@ -236,7 +263,13 @@ class MqttClient:
     def _look(self) -> None:
         """What is known by asking."""
         self._looked_s = time.monotonic()
-        for camera in self._site.cameras():
+        cameras = self._site.cameras()
+        names = {camera.name for camera in cameras}
+        for gone in self._cameras - names:
+            for what in ("condition", "count"):
+                self._board.take_down(self._topics.of_camera(gone, what))
+        self._cameras = names
+        for camera in cameras:
             self._board.post(self._topics.of_camera(camera.name, "condition"), camera.condition.encode())
             with suppress(KeyError):  # it was removed between the two questions
                 if (latest := self._site.latest(camera.name)) is not None and camera.condition == "live":
@@ -246,20 +279,16 @@ class MqttClient:
 
     def _follow(self, cameras: Sequence[Mapping[str, Any]]) -> None:
         """Posts what belongs to the configuration, and takes down what no longer does."""
-        watched = watched_by(cameras)
-        for gone in [each for each in self._doing if each not in watched]:
-            del self._doing[gone]
+        watched = set(watched_by(cameras))
+        for gone in self._shown - watched:
             self._board.take_down(self._topics.state(gone))
             if gone.kind == "presence" and gone.zone:
                 self._board.take_down(self._topics.count(gone.camera, gone.zone))
+        self._shown = watched
         for each in watched:
-            if each not in self._doing:
-                self._doing[each] = set()
-                self._board.post(self._topics.state(each), b"OFF")
-                if each.kind == "presence" and each.zone:
-                    self._board.post(self._topics.count(each.camera, each.zone), b"0")
+            self._show(each)
         if self._settings.discovery:
-            messages = discovery_messages(self._settings.discovery_prefix, self._topics, cameras)
+            messages = discovery_messages(self._prefix, self._topics, cameras)
             for topic in self._discovered - set(messages):
                 self._board.take_down(topic)
             for topic, payload in messages.items():

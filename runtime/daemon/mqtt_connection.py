@@ -48,10 +48,12 @@ class MqttConnection:
         self._client.on_message = self._on_message
 
     def open(self) -> None:
-        """Takes up to 5 s for the connection, and as much for TLS. Raises OSError."""
+        """Takes up to 5 s for the connection, and as much for TLS. Raises OSError, ConfigError for a host that cannot be one."""
         self._opened_s = time.monotonic()
         try:
             self._client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+        except UnicodeError as error:
+            raise ConfigError(f"mqtt.host: {self._settings.host!r} is no name or address of a machine ({error}): correct it") from error
         except OSError:
             if self._tls is not None and self._tls.socket is not None:
                 self._tls.socket.close()

@@ -49,6 +49,12 @@ class Topics:
     def events(self) -> str:
         return f"{self.base}/events"
 
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """Filters for what the broker keeps of our cameras, those of an earlier run too, and of no daemon whose base goes on from ours."""
+        states = tuple(f"{self.base}/{place}/state/{kind}" for kind in SAID_AS for place in ("+", "+/zone/+"))
+        return f"{self.base}/+/condition", f"{self.base}/+/count", f"{self.base}/+/zone/+/count", *states
+
     def of_camera(self, camera: str, what: str) -> str:
         """`what` is poses, count or condition."""
         return f"{self.base}/{_level(camera)}/{what}"

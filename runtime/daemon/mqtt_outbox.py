@@ -23,18 +23,18 @@ class Parcel:
 
 
 class Outbox:
-    """At most `size` parcels; the oldest gives way, counted in `dropped`. For one thread."""
+    """At most `size` parcels, which may change; the oldest gives way, counted in `dropped`. For one thread."""
 
     def __init__(self, size: int) -> None:
         self.dropped, self.delivered = 0, 0
-        self._size, self._waiting, self._under_way = size, deque[Parcel](), list[Parcel]()
+        self.size, self._waiting, self._under_way = size, deque[Parcel](), list[Parcel]()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._under_way)
 
     def add(self, *messages: Message) -> None:
         self._waiting.append(Parcel(messages))
-        while len(self) > self._size and len(self._waiting) > 1:
+        while len(self) > self.size and len(self._waiting) > 1:
             self._waiting.popleft()
             self.dropped += 1
 

@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 _PICTURE_S = 1.0
 """How long a picture without a time of its own is shown."""
+_AGAIN_S, _LONGEST_AGAIN_S = 60.0, 3600.0
+"""A camera that stays away for the same reason is complained of again after the first, then each time after twice as long, up to the last.
+One that gave pictures for the first is a new matter."""
 
 
 class PatientSource:
@@ -33,6 +36,7 @@ class PatientSource:
         self._source: Source | None = None
         self._past = Health()
         self._stopped = Event()
+        self._said, self._again_s, self._quiet_s = "", 0.0, _AGAIN_S
 
     @property
     def health(self) -> Health:
@@ -47,13 +51,13 @@ class PatientSource:
         """`time_s` is since the first frame; `trouble` says why none comes, where none does."""
         began, index, last_s, due_s, pause = perf_counter(), 0, -1.0, 0.0, 0
         while not self._stopped.is_set():
-            shift_s = perf_counter() - began
+            shift_s, seen_s, mistake = perf_counter() - began, 0.0, None
             try:
                 self._source = self._opened()
                 for frame in self._paced(self._source):
                     if self._stopped.is_set():
                         return
-                    self.trouble, pause = "", 0
+                    self.trouble, pause, seen_s = "", 0, seen_s or perf_counter()
                     time_s = shift_s + (frame.time_s or 0.0)
                     if time_s >= due_s:
                         last_s, due_s = max(time_s, last_s + 1e-6), max(due_s + self._least_s, time_s)
@@ -65,11 +69,10 @@ class PatientSource:
             except EdgePoseError as error:
                 self.trouble = " ".join(str(error).split())
             except Exception as error:  # what this thread is for; a camera that trips over a mistake of ours must come back too
-                logger.exception("camera %s: a mistake in edgepose, please report it", self.name)
-                self.trouble = f"internal error: {type(error).__name__}"
+                self.trouble, mistake = f"internal error: {type(error).__name__}", error
             self._past = replace(self.health, reconnections=self.health.reconnections + 1)
             self._source = None
-            logger.warning("camera %s: %s: trying again", self.name, self.trouble)
+            self._complain(mistake, seen_s > 0 and perf_counter() - seen_s > _AGAIN_S)
             self._stopped.wait(_PAUSES_S[pause])
             pause = min(pause + 1, len(_PAUSES_S) - 1)
 
@@ -79,6 +82,18 @@ class PatientSource:
         source = self._source
         if isinstance(source, Stoppable):
             source.stop()
+
+    def _complain(self, mistake: Exception | None, steady: bool) -> None:
+        """A camera that is down for days fills no log."""
+        now = perf_counter()
+        if steady or self.trouble != self._said:
+            self._quiet_s = _AGAIN_S
+        elif now < self._again_s:
+            return
+        self._said, self._again_s, self._quiet_s = self.trouble, now + self._quiet_s, min(2 * self._quiet_s, _LONGEST_AGAIN_S)
+        if mistake is not None:
+            logger.error("camera %s: a mistake in edgepose, please report it", self.name, exc_info=mistake)
+        logger.warning("camera %s: %s: trying again", self.name, self.trouble)
 
     def _paced(self, source: Source) -> Iterator[Frame]:
         """A live source as it is, another at the pace of its own clock."""

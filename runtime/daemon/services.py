@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from edgepose.engines.errors import InferenceFailed
-from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.site import Site
 
@@ -137,13 +136,8 @@ def service_plans(settings: DaemonSettings, site: Site) -> dict[str, Plan]:
 
             return MqttClient(mqtt, site)
 
-        plans["mqtt"] = Plan((mqtt, _told_to_mqtt(settings, skeleton)), client)
+        plans["mqtt"] = Plan(None, client, mqtt, lambda running: running.adjust(mqtt))  # it looks for the cameras itself
     return plans
-
-
-def _told_to_mqtt(settings: DaemonSettings, skeleton: Skeleton) -> object:
-    """What Home Assistant is told of cameras."""
-    return skeleton.name, tuple((camera.name, camera.enabled, camera.zones, camera.events) for camera in settings.cameras)
 
 
 def _digest(path: Path) -> str:

@@ -278,6 +278,9 @@ def test_passwords_stay_out_of_messages() -> None:
         GStreamerLink("rtspsrc location=rtsp://a:b@c/d user-pw=geheim ! x").name == "gst:rtspsrc location=rtsp://a:***@c/d user-pw=*** ! x"
     )
     assert without_password("rtsp://a:p/ss@h/x") == "rtsp://a:***@h/x"
+    assert without_password("http://me@mail.com:s3cret@host:80/x") == "http://me@mail.com:***@host:80/x"
+    assert without_password("http://me@mail.com:s/cr@t@host/x?a=b") == "http://me@mail.com:***@host/x?a=b"
+    assert without_password("rtsp://viewer@mail.com@h:554/x") == "rtsp://viewer@mail.com@h:554/x", "no password, so nothing to hide"
     recorder = "rtsp://10.0.0.2:554/user=admin_password={}_channel=1_stream=0.sdp"
     assert without_password(recorder.format("tlJwpbo6")) == recorder.format("***")
     assert without_password('rtspsrc user-pw="my secret" ! x') == "rtspsrc user-pw=*** ! x"

@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock, Thread
+from typing import Protocol
 
 from edgepose.engines.skeleton import Skeleton
 from edgepose.runtime.daemon.camera_result import CameraResult
@@ -17,13 +19,30 @@ from edgepose.runtime.daemon.hub import Hub
 logger = logging.getLogger(__name__)
 _DEPTH = 256
 _SILENT_S = 10.0
-"""A camera that gives no result for so long sees nobody any more."""
+"""A camera that gives no result for so long, or three times its longest interval, sees nobody any more."""
 _LOOK_S = 0.5
+_SAME = ("zones", "events", "track", "smooth", "source", "password_file", "password_env", "enabled", "max_fps")
+"""A camera that is opened anew shows other people, and counts them from 1 again."""
+
+
+class OpenedCamera(WatchedCamera, Protocol):
+    """And how it is opened."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def password_file(self) -> Path | None: ...
+    @property
+    def password_env(self) -> str | None: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def max_fps(self) -> float | None: ...
 
 
 @dataclass(slots=True)
 class _Watched:
-    settings: WatchedCamera
+    settings: OpenedCamera
     watch: CameraWatch
     heard_s: float
     at_s: float = 0.0
@@ -35,7 +54,7 @@ class EventDetector:
 
     def __init__(
         self,
-        cameras: Sequence[WatchedCamera],
+        cameras: Sequence[OpenedCamera],
         skeleton: Skeleton,
         results: Hub[CameraResult],
         events: Hub[Event],
@@ -61,9 +80,9 @@ class EventDetector:
             for watched in self._watched.values():
                 self._publish(watched.watch.close(watched.at_s, "stopped"))
 
-    def reconfigure(self, cameras: Sequence[WatchedCamera]) -> None:
-        """Cameras whose zones, events and tracking stay the same go on undisturbed; what lasts in the others ends. Raises ConfigError
-        before anything is changed."""
+    def reconfigure(self, cameras: Sequence[OpenedCamera]) -> None:
+        """Cameras that are opened and tracked as before, with the same zones and events, go on undisturbed; what lasts in the others ends.
+        Raises ConfigError before anything is changed."""
         with self._lock:
             fresh, before = self._watches(cameras), self._watched
             kept = {
@@ -83,7 +102,7 @@ class EventDetector:
             "last_error": self._last_error,
         }
 
-    def _watches(self, cameras: Sequence[WatchedCamera]) -> dict[str, _Watched]:
+    def _watches(self, cameras: Sequence[OpenedCamera]) -> dict[str, _Watched]:
         return {camera.name: _Watched(camera, CameraWatch(camera, self._skeleton), self._clock()) for camera in cameras}
 
     def _run(self) -> None:
@@ -110,7 +129,7 @@ class EventDetector:
         with self._lock:
             now = self._clock()
             for watched in self._watched.values():
-                if not watched.silent and now - watched.heard_s > _SILENT_S:
+                if not watched.silent and now - watched.heard_s > max(_SILENT_S, 3 / (watched.settings.max_fps or 1)):
                     watched.silent = True
                     self._publish(watched.watch.close(watched.at_s + (now - watched.heard_s), "no picture"))
 
@@ -121,5 +140,5 @@ class EventDetector:
             self._events.publish(event)
 
 
-def _alike(one: WatchedCamera, other: WatchedCamera) -> bool:
-    return (one.zones, one.events, one.track, one.smooth) == (other.zones, other.events, other.track, other.smooth)
+def _alike(one: OpenedCamera, other: OpenedCamera) -> bool:
+    return all(getattr(one, key) == getattr(other, key) for key in _SAME)

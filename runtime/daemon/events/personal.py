@@ -41,7 +41,7 @@ class PersonalEvent(Generic[J]):
         self, camera: str, kind: str, wanted: Sequence[str], zones: Zones, new: Callable[[], J], after_s: float, until_s: float
     ) -> None:
         zones.check(wanted, kind)
-        self._camera, self._kind, self._wanted, self._zones = camera, kind, tuple(wanted) or (None,), zones
+        self._camera, self._kind, self._wanted, self._zones = camera, kind, tuple(dict.fromkeys(wanted)) or (None,), zones
         self._people = PeopleMemory(lambda: _Person(new(), SteadyCount(after_s, until_s)), max(until_s, 1.0))
 
     def update(self, time_s: float, at_s: float, bodies: Sequence[Body]) -> list[Event]:

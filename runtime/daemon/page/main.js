@@ -21,14 +21,17 @@ const stream = new Stream({
   state: (state) => {
     connected = state === "open";
     refreshSoon();
+    if (connected) fillEvents().catch(() => {}); // the verdict says that the server does not answer
   },
 });
 let connected = false;
 let running = false;
 let admin = false;
 let timers = [];
+let retry = 0;
 
 async function begin() {
+  clearTimeout(retry);
   try {
     const session = await ask("/api/session");
     if (!session.role) return stop();
@@ -36,11 +39,11 @@ async function begin() {
     byId("logout").hidden = !session.login;
     byId("log-panel").hidden = !admin;
     await refreshSkeleton();
-    events.fill(await ask("/api/events?limit=50"));
+    await fillEvents();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return stop();
     verdict("offline", error instanceof Refused ? error.message : "The server does not answer");
-    timers.push(setTimeout(begin, STATUS_MS));
+    retry = setTimeout(begin, STATUS_MS);
     return;
   }
   login.hide();
@@ -67,6 +70,7 @@ function look() {
 function stop() {
   running = false;
   timers.forEach(clearTimeout);
+  clearTimeout(retry);
   stream.close();
   byId("site").hidden = true;
   byId("logout").hidden = true;
@@ -93,6 +97,11 @@ async function refresh() {
 /** Another network may have other keypoints. `refresh` asks again until there is one. */
 async function refreshSkeleton() {
   cameras.skeleton = await ask("/api/skeleton");
+}
+
+/** What happened while nobody looked, or there was no stream, comes by this alone. */
+async function fillEvents() {
+  events.fill(await ask("/api/events?limit=50"));
 }
 
 function refreshSoon() {

@@ -13,14 +13,17 @@ export class Events {
     Object.assign(this, { list, empty, announce });
   }
 
-  /** Newest first. */
+  /** Newest first; those that are shown stay, each once. */
   fill(events) {
-    this.list.replaceChildren(...events.map(entry));
-    this.empty.hidden = events.length > 0;
+    const shown = new Map([...this.list.children].map((item) => [item.dataset.key, item]));
+    const told = events.filter((event) => !shown.has(JSON.stringify(event))).map(entry);
+    const all = [...shown.values(), ...told].sort((a, b) => b.dataset.at - a.dataset.at);
+    this.list.replaceChildren(...all.slice(0, MOST_EVENTS));
+    this.empty.hidden = all.length > 0;
   }
 
   add(event) {
-    this.list.prepend(entry(event));
+    if (![...this.list.children].some((item) => item.dataset.key === JSON.stringify(event))) this.list.prepend(entry(event));
     while (this.list.children.length > MOST_EVENTS) this.list.lastChild.remove();
     this.empty.hidden = true;
     if (event.kind !== "presence") this.announce(`${event.camera}: ${said(event)}`);
@@ -30,7 +33,7 @@ export class Events {
 function entry(event) {
   const at = new Date(event.at * 1000);
   const item = document.createElement("li");
-  item.dataset.kind = event.kind;
+  Object.assign(item.dataset, { kind: event.kind, at: event.at, key: JSON.stringify(event) });
   const what = document.createElement("span");
   what.append(element("strong", title(event.kind)), ` ${rest(event)}`);
   const where = event.zone ? `${event.camera}, ${event.zone}` : event.camera;

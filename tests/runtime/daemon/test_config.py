@@ -16,6 +16,7 @@ from edgepose.runtime.daemon.explanation import findings
 
 BUNDLE = 'bundle = "net.pose"\n'
 CAMERA = '[[cameras]]\nname = "door"\nsource = "test:pattern"\n'
+PRESENCE = '[[cameras.events]]\nkind = "presence"\n'
 FALL = '[[cameras.events]]\nkind = "fall"\n'
 ZONE = '[[cameras.zones]]\nname = "stairs"\npolygon = [[0, 0], [1, 0], [1, 1]]\n'
 TOKEN = f'[[auth.tokens]]\nname = "kitchen"\nrole = "read"\nhash = "sha256:{"0" * 32}:{"1" * 64}"\n'
@@ -160,6 +161,9 @@ def test_a_cameras_password_comes_from_a_file_or_the_environment(tmp_path: Path)
     assert made.address() == "rtsp://viewer:p%40ss%2Fword@cam/stream"
     made = settings(BUNDLE + camera + 'password_env = "DOOR"\n').cameras[0]
     assert made.address({"DOOR": "x"}) == "rtsp://viewer:x@cam/stream"
+    for source in ("http://me@mail.com@cam:80/x?to=a@b", "http://me%40mail.com@cam:80/x?to=a@b"):
+        made = settings(BUNDLE + camera.replace("rtsp://viewer@cam/stream", source) + 'password_env = "DOOR"\n').cameras[0]
+        assert made.address({"DOOR": "x"}) == "http://me%40mail.com:x@cam:80/x?to=a@b"
     with pytest.raises(ConfigError, match=r"camera a.password_env: no environment variable DOOR"):
         made.address({})
 
@@ -191,12 +195,17 @@ def test_a_check_says_what_each_part_is(tiny_bundles: dict[str, Path], tmp_path:
     (tmp_path / "hook.py").write_text("def on_poses(result):\n    pass\n")
     text = f'bundle = "{tiny_bundles["ov-fp32"]}"\n[server]\nport = {free_port()}\n'
     text += '[recording]\nfolder = "new/poses"\n[hook]\nfile = "hook.py"\n'
-    made = settings(text + CAMERA + ZONE + FALL + 'zones = ["stairs"]\n', tmp_path)
+    made = settings(text + CAMERA + ZONE + PRESENCE + 'zones = ["stairs"]\n', tmp_path)
     assert not said(made, "wrong")
     told = said(made, "ok")
-    assert "ov-fp32, 32 x 24, skeleton dumbbell" in told and "camera door: test:pattern" in told and "fall in stairs" in told
+    assert "ov-fp32, 32 x 24, skeleton dumbbell" in told and "camera door: test:pattern" in told and "presence in stairs" in told
     assert "free; no token wanted" in told and "made at the start" in told and "hook.py" in told
     assert not (tmp_path / "new").exists(), "a check writes nothing"
+
+
+def test_a_check_refuses_events_that_the_network_cannot_give(tiny_bundles: dict[str, Path]) -> None:
+    made = settings(f'bundle = "{tiny_bundles["ov-fp32"]}"\n[server]\nport = {free_port()}\n{CAMERA}{FALL}')
+    assert said(made, "wrong").startswith("camera door: event 'fall' needs the shoulders of people, and skeleton 'dumbbell' has no")
 
 
 def test_a_check_finds_what_this_machine_lacks(tmp_path: Path) -> None:

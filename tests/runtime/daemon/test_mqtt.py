@@ -23,10 +23,14 @@ from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
 from edgepose.runtime.daemon import mqtt, mqtt_connection
 from edgepose.runtime.daemon.camera_result import CameraResult
+from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.hub import Hub
 from edgepose.runtime.daemon.mqtt import MqttClient
+from edgepose.runtime.daemon.mqtt_discovery import Watched
+from edgepose.runtime.daemon.mqtt_lasting import Lasting
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
+from edgepose.runtime.daemon.services import Services, service_plans
 from edgepose.runtime.daemon.site import CameraState
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,6 +108,15 @@ def connected(site: BenchSite, port: int, wait: bool = True, **settings: Any) ->
         assert not client._thread.is_alive()
 
 
+def apply(services: Services, site: BenchSite, port: int, *cameras: dict[str, Any], **more: Any) -> list[str]:
+    """As a reload does: the services first, then the configuration that holds."""
+    told: dict[str, Any] = {"bundle": "x", "cameras": [{**each, "source": "test:pattern"} for each in cameras]}
+    told["mqtt"] = {"host": "127.0.0.1", "port": port, **more}
+    changes = services.apply(service_plans(DaemonSettings.parse(told, "test"), site))  # type: ignore[arg-type]
+    site.configured = list(cameras)
+    return changes
+
+
 def event(index: int, state: Any = "happened", kind: str = "hook", **more: Any) -> Event:
     return Event("door", kind, state, EPOCH_S + index, **more)
 
@@ -166,6 +179,55 @@ def test_states_follow_the_events_and_are_retained(broker: Broker) -> None:
             later.wait_for("edgepose/door/state/fall", b"OFF")
 
 
+def test_reloads_leave_what_lasts_in_undisturbed_cameras_alone(broker: Broker) -> None:
+    """Applied, refused and put back, and with other settings of MQTT."""
+    site, services = BenchSite(), Services()
+    state, count = "edgepose/door/zone/mat/state/presence", "edgepose/door/zone/mat/count"
+    apply(services, site, broker.port, DOOR)
+    try:
+        with listening(broker, state, count, "edgepose/door/state/fall", "edgepose/yard/state/+") as listener:
+            site.events.publish(event(1, "started", "presence", zone="mat", count=2))
+            site.events.publish(event(1, "changed", "presence", zone="mat", count=6))
+            site.events.publish(event(2, "started", "fall", person=3))
+            listener.wait_for(count, b"6")
+            listener.wait_for("edgepose/door/state/fall", b"ON")
+            listener.forget()
+            client = services._running["mqtt"][1]
+            site.events.publish(Event("yard", "presence", "started", EPOCH_S, count=1))  # while the configuration is tried
+            assert not [change for change in apply(services, site, broker.port, DOOR, YARD) if change.startswith("mqtt")]
+            listener.wait_for("edgepose/yard/state/presence", b"ON")
+            assert not [change for change in apply(services, site, broker.port, DOOR) if change.startswith("mqtt")]
+            listener.wait_for("edgepose/yard/state/presence", b"")
+            assert "mqtt: adjusted" in apply(services, site, broker.port, DOOR, poses_per_s=1)
+            wait_until(lambda: client.status()["connections"] == 2)
+            listener.wait(lambda _: listener.of(count))
+            assert set(listener.of(count)) == {b"6"} and set(listener.of(state) + listener.of("edgepose/door/state/fall")) == {b"ON"}
+            with pytest.raises(ConfigError, match="No such file"):
+                apply(services, site, broker.port, DOOR, username="u", password_file="/nowhere/secret")
+            assert services._running["mqtt"][1] is client and client.status()["connections"] == 2
+    finally:
+        services.stop(5)
+
+
+def test_a_change_lasts_though_its_beginning_was_lost(broker: Broker) -> None:
+    site = BenchSite()
+    with connected(site, broker.port), listening(broker, "edgepose/door/zone/mat/#") as listener:
+        site.events.publish(event(1, "changed", "presence", zone="mat", count=2))
+        listener.wait_for("edgepose/door/zone/mat/state/presence", b"ON")
+        listener.wait_for("edgepose/door/zone/mat/count", b"2")
+        site.events.publish(event(2, "ended", "presence", zone="mat", count=0))
+        listener.wait_for("edgepose/door/zone/mat/count", b"0")
+
+
+def test_a_hook_that_never_ends_anything_costs_no_memory() -> None:
+    lasting = Lasting()
+    for index in range(3000):
+        lasting.note(Watched("door", "fall", None), event(index, "started", "fall", person=index))
+        lasting.note(Watched("door", "fall", str(index)), event(index, "started", "fall"))
+    assert len(lasting._doing) == 1000 == max(map(len, lasting._doing.values()))
+    assert Watched("door", "fall", "2999") in lasting and Watched("door", "fall", "0") not in lasting
+
+
 def test_events_come_as_json_on_both_topics(broker: Broker) -> None:
     site = BenchSite()
     with connected(site, broker.port), listening(broker, "edgepose/events", "edgepose/door/event/+") as listener:
@@ -221,6 +283,38 @@ def test_what_is_no_longer_configured_is_taken_down_in_home_assistant(broker: Br
     with listening(broker) as later:
         later.wait(lambda heard: any(topic.endswith("door_fall/config") for topic, _, _ in heard))
         assert not any("yard" in topic or "earlier" in topic for topic, _, _ in later.heard if topic.startswith("homeassistant/"))
+
+
+def test_what_the_broker_keeps_of_removed_cameras_is_taken_down(broker: Broker) -> None:
+    left = (
+        "yard/condition",
+        "yard/count",
+        "yard/state/presence",
+        "yard/zone/gate/state/fall",
+        "yard/zone/gate/count",
+        "door/state/presence",
+    )
+    others = {"edgepose/kitchen/state/condition": b"live", "edgepose/door/count": b"4", "edgepose/yard/mine": b"x"}
+    with listening(broker) as listener:
+        for topic in left:
+            listener.say(f"edgepose/{topic}", b"1", retain=True)
+        for topic, payload in others.items():
+            listener.say(topic, payload, retain=True)
+        site = BenchSite(DOOR, {**YARD, "name": "lawn"})
+        site.last["lawn"] = camera_result("lawn")
+        with connected(site, broker.port):
+            for topic in left:
+                listener.wait_for(f"edgepose/{topic}", b"")
+            listener.wait(lambda _: listener.of("edgepose/lawn/count"))
+            site.configured = [DOOR]
+            for topic in ("condition", "count", "state/presence"):
+                listener.wait_for(f"edgepose/lawn/{topic}", b"")
+    with listening(broker, "edgepose/#") as later:
+        later.say("edgepose/heard", b"everything")
+        later.wait_for("edgepose/heard", b"everything")
+        kept = {topic: payload for topic, payload, _ in later.heard}
+    assert not [topic for topic in kept if "lawn" in topic or topic.removeprefix("edgepose/") in left]
+    assert kept.items() >= others.items()
 
 
 def test_home_assistants_birth_has_everything_sent_again(broker: Broker) -> None:
@@ -293,6 +387,34 @@ def test_events_of_while_the_broker_is_away_are_delivered_once_and_in_order(brok
         wait_until(lambda: client.status()["buffered"] == 0)
         assert indices(listener) == list(range(250))
         assert client.status()["dropped"] == 0 and client.status()["connections"] == 2
+
+
+def test_events_of_while_the_broker_is_away_outlast_a_reload(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    site, services = BenchSite(), Services()
+    with listening(broker, "edgepose/events", name="keeps") as listener:
+        apply(services, site, broker.port, DOOR)
+        client = services._running["mqtt"][1]
+        wait_until(lambda: bool(client.status()["connected"]))
+        broker.stop()
+        wait_until(lambda: not client.status()["connected"])
+        for index in range(100):
+            site.events.publish(event(index))
+        apply(services, site, broker.port, DOOR, YARD)
+        apply(services, site, broker.port, DOOR, YARD, buffer=500)
+        broker.start()
+        listener.wait(lambda _: len(indices(listener)) == 100)
+        assert indices(listener) == list(range(100)) and "not delivered" not in caplog.text
+    services.stop(5)
+
+
+def test_stopping_tells_of_every_event_that_was_not_delivered(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    broker.stop()
+    site = BenchSite()
+    client = MqttClient(MqttSettings(host="127.0.0.1", port=broker.port), site)  # type: ignore[arg-type]
+    for index in range(7):
+        site.events.publish(event(index))
+    client.stop(1)
+    assert "7 events were not delivered" in caplog.text
 
 
 def test_the_buffer_is_bounded_and_the_oldest_are_dropped_and_counted(broker: Broker) -> None:
@@ -432,6 +554,19 @@ def test_tls_verifies_the_brokers_certificate(tmp_path: Path) -> None:
 def test_settings_that_cannot_work_are_refused(settings: dict[str, str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         MqttClient(MqttSettings.parse({"host": "127.0.0.1", **settings}, "mqtt"), BenchSite())  # type: ignore[arg-type]
+
+
+def test_a_host_that_cannot_be_one_is_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    client = MqttClient(MqttSettings(host="a..b"), BenchSite())  # type: ignore[arg-type]
+    client.start()
+    wait_until(lambda: "'a..b' is no name or address of a machine" in str(client.status()["last_error"]))
+    client.stop(5)
+    assert client.status()["errors"] == 0 and "Traceback" not in caplog.text
+
+
+def test_a_slash_at_the_end_of_the_prefix_is_one_slash(broker: Broker) -> None:
+    with connected(BenchSite(), broker.port, discovery_prefix="homeassistant/"), listening(broker, "homeassistant/#") as listener:
+        listener.wait(lambda _: listener.of("homeassistant/binary_sensor/edgepose/door_fall/config"))
 
 
 def test_a_thread_that_fails_is_logged_and_connects_again(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:

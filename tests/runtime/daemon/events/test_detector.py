@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from camera_results import EPOCH_S, camera_result, poses_of, result_of
@@ -28,6 +30,11 @@ class Watched:
     zones: tuple[ZoneSettings, ...] = ()
     track: bool = True
     smooth: bool = False
+    source: str = "test:pattern"
+    password_file: Path | None = None
+    password_env: str | None = None
+    enabled: bool = True
+    max_fps: float | None = None
 
 
 @dataclass
@@ -97,6 +104,32 @@ def test_a_reconfigured_camera_starts_anew_and_the_others_go_on() -> None:
         bench.results.publish(camera_result("yard", 5))
         assert bench.event().camera == "yard"
         assert bench.detector.status()["published"] == 4
+
+
+@pytest.mark.parametrize(
+    "opened", [{"source": "test:other"}, {"password_file": Path("p")}, {"password_env": "P"}, {"enabled": False}, {"max_fps": 5.0}]
+)
+def test_a_camera_that_is_opened_anew_starts_anew(opened: dict[str, Any]) -> None:
+    """Whoever has the same number there is somebody else."""
+    with watching(Watched()) as bench:
+        for index in range(5):
+            bench.results.publish(camera_result(index=index))
+        assert bench.event().state == "started"
+        bench.detector.reconfigure((replace(Watched(), **opened),))
+        ended = bench.event()
+        assert (ended.state, ended.detail) == ("ended", {"reason": "reconfigured"})
+
+
+def test_a_slow_camera_is_not_silent_between_two_frames() -> None:
+    with watching(Watched(max_fps=0.05)) as bench:
+        for index in range(3):
+            bench.results.publish(camera_result(index=index))
+        assert bench.event().state == "started"
+        bench.now[0] = 59.0
+        bench.detector._listen()
+        assert bench.events.get(0) is None
+        bench.now[0] = 61.0
+        assert bench.event().detail == {"reason": "no picture"}
 
 
 def test_a_result_that_cannot_be_judged_is_counted_and_the_next_one_is_taken(caplog: pytest.LogCaptureFixture) -> None:

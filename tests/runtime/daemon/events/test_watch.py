@@ -166,7 +166,7 @@ def test_a_fall_counts_in_the_zone_where_the_person_lies() -> None:
     fall = falls(np.random.default_rng(2))[2]
     half = ZoneSettings(name="nowhere", polygon=((0, 0), (0.05, 0), (0, 0.05)))
     whole = ZoneSettings(name="floor", polygon=((0, 0), (1, 0), (1, 1), (0, 1)))
-    settings = FallSettings(kind="fall", zones=("nowhere", "floor"))
+    settings = FallSettings(kind="fall", zones=("nowhere", "floor", "floor"))
     watch = CameraWatch(Watched((settings,), (half, whole)), COCO18)
     actor, times = Actor(fall, Camera(1.4, 3.5), 0, COCO18), np.arange(0, fall.seconds, 0.1)
     events = []

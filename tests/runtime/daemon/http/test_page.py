@@ -211,6 +211,41 @@ def test_the_page_comes_back_when_the_server_does(site: SmallSite, browser: Brow
             page.wait_for_selector('#verdict[data-state="ready"]')
 
 
+def test_events_of_while_nobody_looked_are_listed_once(site: SmallSite, page: Page, here: Served) -> None:
+    page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.away ?? false })")
+    turn = "away => { window.away = away; document.dispatchEvent(new Event('visibilitychange')); }"
+    opened(page, here)
+    page.wait_for_selector('#verdict[data-state="ready"]')
+    site.events.publish(Event("camera-0", "seen", "happened", time.time()))
+    page.locator('#events li[data-kind="seen"]').wait_for()
+    page.evaluate(turn, True)
+    site.events.publish(Event("camera-0", "missed", "happened", time.time()))
+    eventually(lambda: here.client.get("/api/events").json()[0]["kind"] == "missed", "the event")
+    page.evaluate(turn, False)
+    page.locator('#events li[data-kind="missed"]').wait_for()
+    site.events.publish(Event("camera-0", "later", "happened", time.time()))
+    page.locator('#events li[data-kind="later"]').wait_for()
+    kinds = page.locator("#events li").evaluate_all("items => items.map(item => item.dataset.kind)")
+    assert kinds[:3] == ["later", "missed", "seen"] and kinds.count("seen") == kinds.count("missed") == 1
+
+
+def test_a_page_that_could_not_begin_tries_again_though_its_tab_was_left(browser: Browser, here: Served) -> None:
+    asked = list[str]()
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.abort() if len(asked) == 1 else route.continue_()
+
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.route("**/api/session", answer)
+        page.goto(here.server.url)
+        page.wait_for_selector('#verdict[data-state="offline"]')
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_selector('#verdict[data-state="ready"]')
+
+
 def test_a_skeleton_that_does_not_fit_is_asked_for_until_one_comes(browser: Browser, here: Served) -> None:
     def answer(route: Route) -> None:
         asked.append(route.request.url)
