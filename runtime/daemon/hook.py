@@ -158,8 +158,8 @@ class HookProcess:
         answer = child.ask(question, self._settings.timeout_s, self._reloading.is_set)
         self._last_ms = 1e3 * (time.monotonic() - began)
         if "error" in answer:
-            self._exceptions += 1
             self._complain(str(answer["error"]))
+            self._exceptions += 1
         events = answer.get("events", ())
         for value in events[:_EVENTS_A_CALL]:
             self._publish(value, result)
@@ -173,12 +173,12 @@ class HookProcess:
             event = Event(result.camera, found.kind, found.state, result.at_s, found.zone, found.person, found.count, found.detail)
             event.as_json()
         except ConfigError as error:
-            self._exceptions += 1
             self._complain(str(error))
+            self._exceptions += 1
             return
         except (TypeError, RecursionError) as error:  # nested too deep, or numbers too large: nobody after this could tell it
-            self._exceptions += 1
             self._complain(f"on_poses returned an event that cannot be told on: {error}")
+            self._exceptions += 1
             return
         self._published += 1
         self._events.publish(event)
