@@ -6,8 +6,6 @@ They reach the network exactly as the runtime's pictures do: BGR levels, fitted 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,27 +20,12 @@ from edgepose.engines.errors import CalibrationError, SourceError
 from edgepose.runtime.camera import live_source
 from edgepose.runtime.ffmpeg_link import without_password
 from edgepose.runtime.preprocess import fit_into
-from edgepose.runtime.sources import PictureSource, Source, is_uri, open_source, picture_from_file
+from edgepose.runtime.sources import PictureSource, Source, as_utf8, is_uri, open_source, picture_from_file
 
 Pictures = NDArray[np.uint8]
 _THUMBNAIL_WH = (24, 24)
 _SAME_LEVELS = 4.0
 """Frames whose 24 x 24 grey thumbnails differ by less, on average, show the same scene: a video's noise gives 1 to 2 levels."""
-
-# What NumPy lets through from its zip and header readers for files that are torn, foreign or hostile.
-_UNREADABLE = (
-    AttributeError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,16 +120,11 @@ def open_calibration(text: str, seconds: float = 60.0) -> CalibrationSource:
 def calibration_set(text: str, contract: InputContract, count: int, seed: int, seconds: float = 60.0) -> CalibrationSet:
     """Reads and fits the pictures. Raises SourceError for what cannot be read, CalibrationError where there is no picture."""
     picked = list(open_calibration(text, seconds).pick(contract, count, seed))
-    origin = _writable(without_password(text))
+    origin = as_utf8(without_password(text))
     if not picked:
         raise CalibrationError(f"{origin}: no picture to calibrate on")
     pictures = np.stack([picture for _, picture in picked])
-    return CalibrationSet(pictures, tuple(_writable(name) for name, _ in picked), origin, hashlib.sha256(pictures.tobytes()).hexdigest())
-
-
-def _writable(name: str) -> str:
-    """Without the surrogates that stand for bytes of a file's name that are not UTF-8."""
-    return name.encode("utf-8", "replace").decode()
+    return CalibrationSet(pictures, tuple(as_utf8(name) for name, _ in picked), origin, hashlib.sha256(pictures.tobytes()).hexdigest())
 
 
 def _fitted(picture: Pictures, contract: InputContract) -> Pictures:
@@ -164,7 +142,7 @@ def _array(path: Path) -> Pictures:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: np.asarray(file[name]) for name in file.files}
-    except _UNREADABLE as error:
+    except Exception as error:  # NumPy lets through what zip, zlib and its headers raise for torn or hostile files
         raise SourceError(f"{path}: not an .npz file of arrays ({' '.join(str(error).split())})") from error
     pictures = found.get("pictures", next(iter(found.values())) if len(found) == 1 else None)
     if pictures is None:

@@ -129,7 +129,7 @@ class VideoSource:
         """What cannot be decoded is left out and logged."""
         with opened(self.path) as stream:
             stream.thread_type = "AUTO"
-            name, converter, decoded = _as_utf8(self.path.stem), VideoReformatter(), _Decoded(self.path, stream)
+            name, converter, decoded = as_utf8(self.path.stem), VideoReformatter(), _Decoded(self.path, stream)
             start_s = float((stream.start_time or 0) * (stream.time_base or 0))
             clock = FileClock(1 / self.fps if self.fps else _STEP_WHERE_UNKNOWN_S, start_s)
             for index, frame in enumerate(decoded):
@@ -244,11 +244,11 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
         times = Counter(map(str.lower, names))
         double = {place for place, name in enumerate(names) if times[name.lower()] > 1}
         if double <= whole:
-            return list(map(_as_utf8, names))
+            return list(map(as_utf8, names))
         whole |= double
 
 
-def _as_utf8(name: str) -> str:
+def as_utf8(name: str) -> str:
     """Results are UTF-8, file names need not be."""
     return name.encode("utf-8", "replace").decode()
 
