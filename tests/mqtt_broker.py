@@ -17,15 +17,10 @@ from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
+from ports import free_port
 
 PATIENCE_S = 20.0
 _MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") or "mosquitto"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass
@@ -59,21 +54,25 @@ class Broker:
         config.write_text("\n".join(lines) + "\n")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([_MOSQUITTO, "-c", config], stdout=log, stderr=log)
-        wait_until(self._listens)
+        wait_until(self._answers)
 
-    def stop(self) -> None:
-        """As a restart of its machine does; what it has is kept."""
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """As a restart of its machine does; what it has is kept, unless it is killed."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(how)
             self.process.wait(PATIENCE_S)
             self.process = None
 
-    def _listens(self) -> bool:
+    def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as one:
+                one.sendall(bytes(8))
+                one.recv(1)  # rubbish is hung up on, and only by its loop: a SIGTERM that comes before that one is forgotten
         except ConnectionRefusedError:
             return False
+        except ConnectionResetError:
+            pass
         return True
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from ports import free_port
+
 SERVER = Path(__file__).resolve().parent / "rtsp_server.py"
 
 
@@ -13,7 +15,7 @@ class RtspCamera:
     """A server process; `port` stays the same over restarts."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = free_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -24,7 +26,7 @@ class RtspCamera:
         arguments = [str(self.port), size, *([str(breaking)] if breaking else [])]
         self._process = subprocess.Popen(["/usr/bin/python3", str(SERVER), *arguments], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
-        self.port = int(self._process.stdout.readline().split()[1])
+        assert self._process.stdout.readline() == "ready\n"
 
     def send(self, what: signal.Signals) -> None:
         assert self._process

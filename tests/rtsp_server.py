@@ -29,8 +29,8 @@ def main() -> None:
     factory.set_launch(SOURCE.format(*size, breaking))
     factory.set_shared(True)
     server.get_mount_points().add_factory("/live", factory)
-    server.attach(None)
-    sys.stdout.write(f"ready {server.get_bound_port()}\n")
+    assert server.attach(None), f"port {port} is taken"
+    sys.stdout.write("ready\n")
     sys.stdout.flush()
     GLib.MainLoop().run()
 

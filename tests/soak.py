@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from daemon_process import DaemonProcess, free_port, until
+from daemon_process import DaemonProcess, until
+from mqtt_broker import Broker
 from scipy.stats import linregress
 
 _CAMERA = """[[cameras]]
@@ -66,13 +67,12 @@ def _body(broker: int, turn: int) -> str:
 
 
 def _soak(folder: Path, bundle: Path, minutes: float, reload_minutes: float) -> dict[str, Any]:
-    broker_port = free_port()
-    (folder / "mosquitto.conf").write_text(f"listener {broker_port} 127.0.0.1\nallow_anonymous true\n")
-    broker = subprocess.Popen(["mosquitto", "-c", str(folder / "mosquitto.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    broker = Broker(folder)
+    broker.start()
     browser: subprocess.Popen[bytes] | None = None
     looks: list[Look] = []
     try:
-        with DaemonProcess(folder, bundle, _body(broker_port, 0)) as daemon:
+        with DaemonProcess(folder, bundle, _body(broker.port, 0)) as daemon:
             browser = _browser(daemon.port, folder)
             until(lambda: daemon.service("http")["streams"] >= 1, "the page is open")
             _warm_up(daemon)
@@ -80,20 +80,20 @@ def _soak(folder: Path, bundle: Path, minutes: float, reload_minutes: float) -> 
             while (minute := (time.monotonic() - began) / 60) < minutes:
                 if minute >= (turn + 1) * reload_minutes:
                     turn += 1
-                    _reload(daemon, broker_port, turn)
+                    _reload(daemon, broker.port, turn)
                 looks.append(_look(daemon, minute))
                 time.sleep(2)
             if turn % 2:
-                _reload(daemon, broker_port, turn + 1)
+                _reload(daemon, broker.port, turn + 1)
             cameras, status = daemon.ask("/api/cameras"), daemon.ask("/api/status")["services"]
             page_open = browser.poll() is None
             ended_s = daemon.terminate()
         return _report(looks, cameras, status, page_open, ended_s, turn)
     finally:
-        for process in (browser, broker):
-            if process is not None:
-                process.kill()
-                process.wait()
+        if browser is not None:
+            browser.kill()
+            browser.wait()
+        broker.stop()
 
 
 def _warm_up(daemon: DaemonProcess) -> None:

@@ -10,8 +10,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from daemon_process import free_port, until
+from daemon_process import until
 from demo_photograph import write_labels
+from ports import free_port
 
 from edgepose.benchmarks import demo
 

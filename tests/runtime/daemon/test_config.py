@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ports import free_port
 
 from edgepose.engines.errors import ConfigError
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_file, settings_from_toml, variables, without_secrets
@@ -274,10 +275,3 @@ def test_a_torn_file_is_taken_or_refused_in_one_line(data: st.DataObject) -> Non
     torn = text[:start] + data.draw(st.text(max_size=5)) + text[start + data.draw(st.integers(0, 30)) :]
     told = refusal(torn, {})
     assert not told or (told.startswith("pose.toml: ") and "\n" not in told)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

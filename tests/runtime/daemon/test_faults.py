@@ -19,7 +19,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from daemon_process import PATIENCE_S, DaemonProcess, free_port, until
+from daemon_process import PATIENCE_S, DaemonProcess, until
+from mqtt_broker import Broker
 from rtsp_camera import RtspCamera
 
 PATTERN = '[[cameras]]\nname = "hall"\nsource = "test:pattern?width=320&height=180&fps=20"\n'
@@ -290,28 +291,21 @@ def test_two_hundred_clients_a_quarter_of_which_never_read(daemon: Callable[...,
 
 @pytest.mark.needs("mosquitto")
 def test_a_broker_that_goes_away_loses_no_event(daemon: Callable[..., DaemonProcess], tmp_path: Path) -> None:
-    port = free_port()
-    config = tmp_path / "mosquitto.conf"
+    broker = Broker(tmp_path)
     hook = tmp_path / "hook.py"
     hook.write_text("def on_poses(camera, poses):\n    return [{'kind': 'tick'}]\n")
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-
-    def broker() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
     away_s = float(os.environ.get("EDGEPOSE_BROKER_AWAY_S", "3"))
-    process = broker()
+    broker.start()
     try:
-        with daemon(PATTERN + f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nbuffer = 10000\n[hook]\nfile = "{hook}"\n') as ours:
+        with daemon(PATTERN + f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nbuffer = 10000\n[hook]\nfile = "{hook}"\n') as ours:
             until(lambda: ours.service("mqtt")["connected"], "connected")
             until(lambda: ours.service("mqtt")["delivered"] > 5, "events arrive")
-            process.kill()
-            process.wait()
+            broker.stop(signal.SIGKILL)
             until(lambda: not ours.service("mqtt")["connected"], "the loss is noticed")
             began = time.monotonic()
             while time.monotonic() - began < away_s:
                 ours.moves("hall")
-            process = broker()
+            broker.start()
             back_s = until(lambda: ours.service("mqtt")["connected"], "connected again", 90)
             published = ours.service("hook")["published"]
             until(lambda: ours.service("mqtt")["delivered"] >= published, "all events of that time are delivered")
@@ -319,8 +313,7 @@ def test_a_broker_that_goes_away_loses_no_event(daemon: Callable[..., DaemonProc
             assert dropped == 0
         tell("MQTT broker down and back", away_s=away_s, healthy_s=back_s, events_delivered=published, events_lost=dropped)
     finally:
-        process.kill()
-        process.wait()
+        broker.stop()
 
 
 @pytest.mark.needs("tmpfs")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import free_port
+from ports import free_port
 
 from edgepose.runtime.daemon.auth import new_token
 from edgepose.runtime.daemon.config import settings_from_file
