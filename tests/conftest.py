@@ -27,7 +27,8 @@ from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import normalised
 from edgepose.engines.skeleton import Limb
 from edgepose.engines.target import target_named
-from edgepose.engines.tensorrt_.bindings import TensorRt
+from edgepose.engines.tensorrt_.bindings import TensorRt, import_tensorrt
+from edgepose.engines.tensorrt_.build import run_builder
 from edgepose.engines.tensorrt_.engine import TensorRtEngine, engine_from_plan
 from edgepose.engines.tensorrt_.plan import BuildSettings, Plan, PlanKey, PlanRecord
 from edgepose.export.cli import picture_sample
@@ -168,9 +169,29 @@ class EmulatedCuda:
         return int(self.library.emulated_alive())
 
     def engine(self, onnx: Path, contract: ModelContract, slots: int = 1, batch: int = 1, graphs: bool = True) -> TensorRtEngine:
-        key = PlanKey(onnx_sha256="", tensorrt="", compute_capability="8.7", gpu="", settings=BuildSettings())
-        plan = Plan(onnx, PlanRecord(key=key, plan=record_of(onnx), log="", seconds=0))
-        return engine_from_plan(plan, contract, self.tensorrt, find_gpu(), slots, batch, graphs)
+        return engine_from_plan(_plan_in(onnx, BuildSettings()), contract, self.tensorrt, find_gpu(), slots, batch, graphs)
+
+
+@dataclass(frozen=True)
+class RealCuda:
+    """TensorRT on this machine's GPU, its plans built in `folder`, each once."""
+
+    folder: Path
+
+    def engine(self, onnx: Path, contract: ModelContract, slots: int = 1, batch: int = 1, graphs: bool = True) -> TensorRtEngine:
+        return engine_from_plan(self._plan(onnx, batch), contract, import_tensorrt(), find_gpu(), slots, batch, graphs)
+
+    def _plan(self, onnx: Path, batch: int) -> Plan:
+        settings = BuildSettings(batches=(batch, batch, batch))
+        file = self.folder / f"{record_of(onnx).sha256}-{batch}.plan"
+        if not file.exists():
+            run_builder(onnx, "fp32", settings, file, file.with_suffix(".log"), lambda *_: None)
+        return _plan_in(file, settings)
+
+
+def _plan_in(file: Path, settings: BuildSettings) -> Plan:
+    key = PlanKey(onnx_sha256="", tensorrt="", compute_capability="", gpu="", settings=settings)
+    return Plan(file, PlanRecord(key=key, plan=record_of(file), log="", seconds=0))
 
 
 @pytest.fixture(scope="session")
@@ -245,6 +266,16 @@ def emulated_cuda(emulated_driver: Path, monkeypatch: pytest.MonkeyPatch) -> Emu
     monkeypatch.setattr("edgepose.engines.cuda_driver._LIBRARY", str(emulated_driver))
     monkeypatch.setattr("edgepose.engines.cuda_preprocess.prebuilt_kernel", lambda: b"the emulated driver has its own")
     return EmulatedCuda(library, TensorRt(module, "Emulated TensorRT", "99.0"))
+
+
+@pytest.fixture(scope="session")
+def real_cuda(tmp_path_factory: pytest.TempPathFactory) -> RealCuda:
+    return RealCuda(tmp_path_factory.mktemp("plans"))
+
+
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.needs("cuda"))])
+def any_cuda(request: pytest.FixtureRequest) -> EmulatedCuda | RealCuda:
+    return request.getfixturevalue(f"{request.param}_cuda")  # type: ignore[no-any-return]
 
 
 @pytest.fixture

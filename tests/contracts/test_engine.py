@@ -14,13 +14,14 @@ import pytest
 from edgepose.engines import Engine
 from edgepose.engines.errors import BackendUnavailable, EdgePoseError, ShapeMismatch
 from edgepose.engines.fake import FakeEngine
+from edgepose.engines.gpu import find_gpu
 from edgepose.engines.onnxruntime_ import engine_from_onnx
 from edgepose.engines.openvino_ import engine_from_ir
 
 Open = Callable[..., Engine]
 
 
-@pytest.fixture(params=["fake", "onnx", "ov-fp32", "cuda-emulated"])
+@pytest.fixture(params=["fake", "onnx", "ov-fp32", "emulated_cuda", pytest.param("real_cuda", marks=pytest.mark.needs("cuda"))])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -33,8 +34,8 @@ def open_tiny(backend: str, tiny_model: Any, tmp_path: Path, request: pytest.Fix
         path = tiny_model.write_onnx(tmp_path / "tiny.onnx")
         if backend == "fake":
             engine: Engine = FakeEngine(contract, tiny_model.maps, slots, batch)
-        elif backend == "cuda-emulated":
-            engine = request.getfixturevalue("emulated_cuda").engine(path, contract, slots, batch)
+        elif backend.endswith("_cuda"):
+            engine = request.getfixturevalue(backend).engine(path, contract, slots, batch)
         elif backend == "onnx":
             engine = engine_from_onnx(path, contract, device, slots, batch)
         else:
@@ -150,23 +151,21 @@ def test_a_contract_that_speaks_of_other_maps_is_refused(open_tiny: Open, tiny_m
         engine.slots[0].start()  # the fake has no model to look at before it runs
 
 
-def test_a_device_that_is_not_there_is_refused_and_never_replaced(open_tiny: Open, backend: str) -> None:
-    if backend in ("fake", "cuda-emulated"):
-        pytest.skip(f"{backend} has no choice of devices")
+@pytest.mark.parametrize("backend", ["onnx", "ov-fp32"])
+def test_a_device_that_is_not_there_is_refused_and_never_replaced(open_tiny: Open) -> None:
     with pytest.raises(BackendUnavailable, match="NPU9"):
         open_tiny(device="NPU9")
 
 
 def test_the_execution_says_what_runs_and_why(open_tiny: Open, backend: str) -> None:
     execution = open_tiny().execution
-    assert execution.device == ("Emulated" if backend == "cuda-emulated" else "CPU") and execution.why
+    assert execution.device == (find_gpu().name if backend.endswith("_cuda") else "CPU") and execution.why
     if backend == "ov-fp32":
         assert set(execution.precisions) == {"f32"}, "true FP32 was asked for"
 
 
+@pytest.mark.parametrize("backend", ["onnx", "ov-fp32"])
 def test_a_file_that_is_not_a_model_gives_one_line(backend: str, tiny_model: Any, tmp_path: Path) -> None:
-    if backend in ("fake", "cuda-emulated"):
-        pytest.skip(f"{backend} reads no model file")
     path = tmp_path / "torn.onnx"
     path.write_bytes(b"\x00 not a model")
     with pytest.raises(EdgePoseError) as caught:

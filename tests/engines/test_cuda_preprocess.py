@@ -1,4 +1,4 @@
-"""The preprocessing kernel's own arithmetic (`preprocess.cuh`, compiled as plain C++) against the float64 reference."""
+"""The preprocessing kernel against the float64 reference: its arithmetic (`preprocess.cuh`, compiled as plain C++), and on a GPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from edgepose.engines import Fit, InputContract
 from edgepose.engines.camera_picture import BT601, BT601_FULL, BT709, CameraPicture, PixelFormat, YuvColours
-from edgepose.engines.cuda_preprocess import KernelParameters, kernel_parameters
+from edgepose.engines.cuda import Cuda, Exchange
+from edgepose.engines.cuda_preprocess import CudaPreprocess, KernelParameters, kernel_parameters
 from edgepose.engines.errors import ConfigError, ShapeMismatch
+from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import network_input
 
 NATIVE = Path(__file__).resolve().parents[2] / "runtime" / "_native"
@@ -66,15 +70,48 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder / "fit.so"))
 
 
-@pytest.fixture(scope="module")
-def run(library: ctypes.CDLL) -> Run:
-    def fit(picture: CameraPicture, contract: InputContract) -> NDArray[np.float32]:
-        out = np.full((3, contract.height, contract.width), np.nan, np.float32)
-        parameters, _ = kernel_parameters(picture, contract)
-        library.fit(ctypes.byref(parameters), out.ctypes.data_as(ctypes.c_void_p))
-        return out
+@pytest.fixture(params=["arithmetic", "emulated GPU", pytest.param("GPU", marks=pytest.mark.needs("cuda"))])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Pictures in the host's memory; a GPU gets copies."""
+    if request.param == "arithmetic":
+        return partial(_arithmetic, request.getfixturevalue("library"))
+    if request.param == "emulated GPU":
+        request.getfixturevalue("emulated_cuda")
+    return _Launched(np.float32)
 
-    return fit
+
+def _arithmetic(library: ctypes.CDLL, picture: CameraPicture, contract: InputContract) -> NDArray[np.float32]:
+    out = np.full((3, contract.height, contract.width), np.nan, np.float32)
+    parameters, _ = kernel_parameters(picture, contract)
+    library.fit(ctypes.byref(parameters), out.ctypes.data_as(ctypes.c_void_p))
+    return out
+
+
+class _Launched:
+    """The kernel on the driver's GPU."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._cuda, self._dtype = Cuda(), np.dtype(dtype)
+        self._stream, self._kernel = self._cuda.stream(), CudaPreprocess(self._cuda, find_gpu().compute_capability)
+
+    def __call__(self, picture: CameraPicture, contract: InputContract) -> NDArray[Any]:
+        h = picture.size_wh[1]
+        pixels = self._sent(ctypes.string_at(picture.pixels, h * picture.pitch))
+        chroma = self._sent(ctypes.string_at(picture.chroma, (h + 1) // 2 * picture.chroma_pitch)) if picture.chroma else None
+        there = replace(picture, pixels=pixels.address, chroma=chroma.address if chroma else 0)
+        out = self._cuda.exchange((3, contract.height, contract.width), self._dtype, shared=False)
+        out.array[:] = np.nan
+        out.send(self._stream)
+        self._kernel.launch(self._stream, kernel_parameters(there, contract)[0], out.address, self._dtype)
+        out.fetch(self._stream)
+        self._stream.wait()
+        return out.array
+
+    def _sent(self, content: bytes) -> Exchange:
+        memory = self._cuda.exchange((len(content),), np.uint8, shared=False)
+        memory.array[:] = np.frombuffer(content, np.uint8)
+        memory.send(self._stream)
+        return memory
 
 
 def contract_of(fit: Fit, size_hw: tuple[int, int] = (24, 40), channels: str = "RGB") -> InputContract:
@@ -148,16 +185,19 @@ def test_nv12_of_any_size_pitch_and_crop(run: Run, colours: YuvColours) -> None:
     check()
 
 
-@settings(max_examples=60, deadline=None)
-@given(w=st.integers(1, 70), h=st.integers(1, 70), slack=st.integers(0, 9), seed=st.integers(0, 2**31))
-def test_yuyv_of_any_size_and_pitch(run: Run, w: int, h: int, slack: int, seed: int) -> None:
-    y, u, v = yuv(np.random.default_rng(seed), w + w % 2, h, h)
-    packed = np.empty((h, (w + 1) // 2, 4), np.uint8)
-    packed[..., 0], packed[..., 1], packed[..., 2], packed[..., 3] = y[:, ::2], u, y[:, 1::2], v
-    memory, pitch = in_memory(packed.reshape(h, -1), slack)
-    contract = contract_of(Fit.STRETCH)
-    full = BT601.bgr(y, np.repeat(u, 2, 1), np.repeat(v, 2, 1))[:, :w]
-    assert_agrees(run(CameraPicture(PixelFormat.YUYV, (w, h), memory.ctypes.data, pitch), contract), full, contract)
+def test_yuyv_of_any_size_and_pitch(run: Run) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 9), st.integers(0, 2**31))
+    def check(w: int, h: int, slack: int, seed: int) -> None:
+        y, u, v = yuv(np.random.default_rng(seed), w + w % 2, h, h)
+        packed = np.empty((h, (w + 1) // 2, 4), np.uint8)
+        packed[..., 0], packed[..., 1], packed[..., 2], packed[..., 3] = y[:, ::2], u, y[:, 1::2], v
+        memory, pitch = in_memory(packed.reshape(h, -1), slack)
+        contract = contract_of(Fit.STRETCH)
+        full = BT601.bgr(y, np.repeat(u, 2, 1), np.repeat(v, 2, 1))[:, :w]
+        assert_agrees(run(CameraPicture(PixelFormat.YUYV, (w, h), memory.ctypes.data, pitch), contract), full, contract)
+
+    check()
 
 
 def test_a_photographs_colours_are_those_that_opencv_gives(run: Run, assets: Path) -> None:
@@ -182,6 +222,13 @@ def test_sizes_beyond_fp32_are_placed_exactly(run: Run) -> None:
     bgr[0, -5:] = 255, 128, 64
     contract = contract_of(Fit.STRETCH, (1, w - 2))
     assert_agrees(run(CameraPicture(PixelFormat.BGR, (w, 1), bgr.ctypes.data, 3 * w), contract), bgr, contract)
+
+
+@pytest.mark.needs("cuda")
+def test_half_precision_is_the_rounded_input() -> None:
+    bgr = np.random.default_rng(2).integers(0, 256, (50, 70, 3), np.uint8)
+    contract, picture = contract_of(Fit.LETTERBOX), CameraPicture(PixelFormat.BGR, (70, 50), bgr.ctypes.data, 210)
+    np.testing.assert_allclose(_Launched(np.float16)(picture, contract), network_input(bgr, contract), rtol=2**-10, atol=LEVELS)
 
 
 def test_pictures_that_cannot_be_are_refused() -> None:
