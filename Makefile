@@ -9,7 +9,7 @@ DEMO_BUNDLE := $(DEMO)/bundles/$(DEFAULT)-256x456.ov-int8.pose
 NETWORK := human-pose-estimation-0001
 BUNDLES := $(DEMO)/bundles/$(NETWORK)-256x456
 
-.PHONY: setup demo networks test test-all lint check check-native gpu-check format clean
+.PHONY: setup demo networks test test-all lint check check-native gpu-check gpu-bundles format clean
 
 setup: $(VENV)/.ready
 
@@ -56,11 +56,13 @@ check-native: setup
 # On a machine with an NVIDIA GPU and TensorRT: the tests that need one, then the figures, into one results file.
 GPU_RESULTS ?= gpu-results.json
 GPU_BUNDLES := $(foreach target,trt-fp32 trt-fp16 trt-int8,$(BUNDLES).$(target).pose)
-gpu-check: setup
+gpu-check: setup gpu-bundles
 	EDGEPOSE_REQUIRE=cuda $(BIN)/pytest tests/engines tests/contracts tests/benchmarks/test_gpu.py
+	$(BIN)/pose-bench gpu $(GPU_BUNDLES) --images $(ASSETS)/coco/val --out $(GPU_RESULTS)
+
+gpu-bundles: setup
 	$(BIN)/pose-export --arch $(NETWORK) --weights $(ASSETS)/weights/$(NETWORK).pth --target trt-fp32 --target trt-fp16 --target trt-int8 \
 	  --calib $(ASSETS)/people/unlabelled --verify $(ASSETS)/coco/val --out $(DEMO)/bundles
-	$(BIN)/pose-bench gpu $(GPU_BUNDLES) --images $(ASSETS)/coco/val --out $(GPU_RESULTS)
 
 format: setup
 	$(BIN)/ruff format .
