@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class MqttClient:
         self._thread = Thread(target=self._run, name="edgepose mqtt", daemon=True)
         self._newest: dict[str, CameraResult] = {}
         self._due_s: dict[str, float] = {}
-        self._connected, self._connections, self._attempts = False, 0, 0
+        self._connected, self._connections, self._attempts, self._greeted_s = False, 0, 0, math.inf
         self._poses_sent, self._poses_dropped, self._errors = 0, 0, 0
 
     def start(self) -> None:
@@ -103,7 +104,7 @@ class MqttClient:
     def _run(self) -> None:
         failures, pause = 0, 0.0
         while not self._stopping.is_set():
-            began, refused = time.monotonic(), False
+            refused, self._greeted_s = False, math.inf
             try:
                 self._pause(pause * random.uniform(0.75, 1.25))
                 if self._wanted is not self._settings:
@@ -114,7 +115,7 @@ class MqttClient:
                 self._errors, self._last_error = self._errors + 1, f"{type(error).__name__}: {error}"
             self._connected = False
             self._outbox.recall()
-            failures = 1 if self._proven(began) else failures + 1
+            failures = 1 if time.monotonic() - self._greeted_s > _PROVEN_S else failures + 1
             pause = _REFUSED_S if refused else _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
 
     def _take(self, settings: MqttSettings) -> None:
@@ -129,9 +130,6 @@ class MqttClient:
     def _leaving(self) -> bool:
         """Whether we stop, or other settings are wanted than those that hold."""
         return self._stopping.is_set() or self._wanted is not self._settings
-
-    def _proven(self, began: float) -> bool:
-        return time.monotonic() - began > _PROVEN_S
 
     def _pause(self, seconds: float) -> None:
         """Without losing events meanwhile."""
@@ -175,7 +173,7 @@ class MqttClient:
         self._last_error = why or self._last_error
 
     def _greet(self, connection: MqttConnection) -> None:
-        self._connected, self._last_error = True, ""
+        self._connected, self._last_error, self._greeted_s = True, "", time.monotonic()
         self._connections += 1
         logger.info("MQTT broker %s:%d: connected", self._settings.host, self._settings.port)
         wanted = [self._topics.availability, *self._topics.retained]

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from camera_results import EPOCH_S, camera_result
 from mqtt_broker import PATIENCE_S, Broker, Listener, Proxy, wait_until
+from ports import free_port
 
 from edgepose.engines.errors import ConfigError
 from edgepose.engines.skeleton import COCO18
@@ -522,6 +523,19 @@ def test_a_broker_that_never_confirms_is_given_up() -> None:
 
 
 @pytest.mark.needs("openssl")
+def test_a_broker_that_stays_away_is_asked_no_oftener_after_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a pause nor a try is time of a connection."""
+    monkeypatch.setattr(mqtt, "_PAUSES_S", (0.01, 0.1))
+    monkeypatch.setattr(mqtt, "_PROVEN_S", 0.05)
+    monkeypatch.setattr(mqtt.random, "uniform", lambda *_: 1.0)
+    pauses: list[float] = []
+    pause = MqttClient._pause
+    monkeypatch.setattr(MqttClient, "_pause", lambda client, seconds: (pauses.append(seconds), pause(client, seconds)))
+    with connected(BenchSite(), free_port(), wait=False):
+        wait_until(lambda: len(pauses) >= 5)
+    assert pauses[:5] == [0.0, 0.01, 0.1, 0.1, 0.1]
+
+
 def test_tls_verifies_the_brokers_certificate(tmp_path: Path) -> None:
     for name in ("broker", "other"):
         subprocess.run(
