@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 
 import av
 import numpy as np
@@ -29,7 +30,7 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FfmpegLink:
-    """`url` as FFmpeg takes it; `format` and `options` are FFmpeg's. Nothing for `patience_s` is a lost connection."""
+    """`url` as FFmpeg takes it; `format` and `options` are FFmpeg's. No picture for `patience_s` is a lost connection."""
 
     url: str
     format: str | None = None
@@ -46,9 +47,15 @@ class FfmpegLink:
             container, converter, broken = stream.container, VideoReformatter(), 0
             assert isinstance(container, InputContainer)
             try:
-                for packet in container.demux(stream):
+                heard_s = monotonic()
+                for packet in container.demux():
+                    if packet.stream.index != stream.index:
+                        if monotonic() - heard_s > self.patience_s:  # sound may go on without the picture
+                            raise SourceLost(f"{self.name}: no picture for {self.patience_s:g} s")
+                        continue
                     try:
                         for frame in packet.decode():
+                            assert isinstance(frame, av.VideoFrame)
                             broken = 0
                             yield upright(frame, converter), frame.time
                     except av.InvalidDataError as error:
@@ -56,6 +63,7 @@ class FfmpegLink:
                         broken += 1
                         if broken > _MOST_GARBAGE:
                             raise SourceLost(f"{self.name}: {broken} packets in a row cannot be decoded") from error
+                    heard_s = monotonic()
             except FFmpegError as error:
                 raise SourceLost(f"{self.name}: {error.strerror or error}") from error
 

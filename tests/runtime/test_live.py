@@ -6,7 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -28,18 +28,23 @@ from edgepose.runtime.sources import Frame, open_source
 FPS = 25
 
 
-def transport_stream(frames: int, wh: tuple[int, int] = (160, 96), first: int = 0) -> bytes:
-    """MPEG-TS; frame i is grey level 8 i + 16."""
+def transport_stream(frames: int, wh: tuple[int, int] = (160, 96), first: int = 0, sound_s: int = 0) -> bytes:
+    """MPEG-TS; frame i is grey level 8 i + 16. Sound, for `sound_s`, comes after them."""
     file = io.BytesIO()
     with av.open(file, "w", format="mpegts") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         stream.width, stream.height = wh
         stream.pix_fmt, stream.gop_size, stream.time_base = "yuv420p", 5, Fraction(1, FPS)
+        sounds = container.add_stream("mp2", rate=48000) if sound_s else None
         for index in range(first, first + frames):
             frame = av.VideoFrame.from_ndarray(np.full((wh[1], wh[0], 3), 16 + 8 * (index % 25), np.uint8), format="bgr24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        for index in range(sound_s * 48000 // 1152 if sounds else 0):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 48000, 1152 * index
+            container.mux(sounds.encode(silence))
     return file.getvalue()
 
 
@@ -51,8 +56,9 @@ def jpeg(level: int) -> bytes:
 
 
 @contextmanager
-def serving(*answers: bytes | None, kind: str = "video/mp2t") -> Iterator[str]:
-    """The URL of a server that gives one answer a connection, the last one ever after; None: it takes the connection and says nothing."""
+def serving(*answers: bytes | None, kind: str = "video/mp2t", at_once: int = 1 << 30) -> Iterator[str]:
+    """The URL of a server that gives one answer a connection, the last one ever after, slowly beyond `at_once` bytes; None: it takes the
+    connection and says nothing."""
     left = list(answers)
     closing = threading.Event()
 
@@ -65,7 +71,11 @@ def serving(*answers: bytes | None, kind: str = "video/mp2t") -> Iterator[str]:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.end_headers()
-            self.wfile.write(answer)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(answer[:at_once])
+                for start in range(at_once, len(answer), 1880):
+                    closing.wait(0.05)
+                    self.wfile.write(answer[start : start + 1880])
 
         def log_message(self, *_: object) -> None:
             pass
@@ -110,6 +120,16 @@ def test_a_stream_that_says_nothing_is_given_up_and_opened_anew() -> None:
         frames = seen(source, 10)
     assert len(frames) == 10
     assert source.health.reconnections == 2
+
+
+def test_a_stream_whose_sound_goes_on_without_a_picture_is_given_up_and_opened_anew() -> None:
+    """As a camera does whose encoder hangs."""
+    stream = transport_stream(5, sound_s=30)
+    with serving(stream, transport_stream(10), at_once=len(stream) // 2) as url:
+        source = LiveSource(FfmpegLink(url, patience_s=0.5))
+        frames = seen(source, 9)
+    assert len(frames) == 9
+    assert source.health.reconnections == 1 and "no picture for 0.5 s" in source.health.lost
 
 
 def test_garbage_is_skipped_and_counted() -> None:
