@@ -212,7 +212,7 @@ class Station:
             return self._inferences
 
     def _deliver(self, result: Result) -> None:
-        self.delivered += 1
+        self.delivered, self.trouble = self.delivered + 1, ""
         if result.source == self._inquiries.number:
             self._inquiries.answer(result)
         elif (camera := self._watched.get(result.source)) is not None:

@@ -20,6 +20,7 @@ from edgepose.engines.engine import Maps
 from edgepose.engines.errors import InferenceFailed
 from edgepose.engines.fake import FakeEngine, block_means
 from edgepose.engines.skeleton import Skeleton
+from edgepose.runtime.daemon import station as station_module
 from edgepose.runtime.daemon.camera_settings import CameraSettings
 from edgepose.runtime.daemon.patient_source import PatientSource
 from edgepose.runtime.daemon.station import Station, Works
@@ -99,6 +100,18 @@ def test_other_parameters_while_the_engine_is_lost_do_not_keep_it_from_coming_ba
     engines.unopened.clear()
     until(lambda: not station.trouble, "opened again", PATIENCE_S)
     assert works(station)
+
+
+def test_an_engine_that_works_again_by_itself_is_in_no_trouble(station: Station, engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where other parameters come between a failure and the opening anew, which is then not needed."""
+    monkeypatch.setattr(station_module, "_PAUSES_S", (PATIENCE_S,))
+    assert works(station)
+    engines.broken.set()
+    until(lambda: bool(station.trouble), "the failure", PATIENCE_S)
+    engines.broken.clear()
+    station.parse_with(PafParameters(threshold=0.5))
+    assert works(station)
+    assert station.infer(PICTURE, PATIENCE_S).size_wh == (64, 48)
 
 
 def test_going_back_to_an_engine_that_was_closed_opens_it_again(station: Station, engines: Engines) -> None:
