@@ -176,6 +176,8 @@ def open_source(place: Path | str) -> Source:
         return PictureSource(_pictures_in(path))
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise SourceError(f"{path}: a pipe or device: wanted a file or folder, or for a camera v4l2:///dev/video0")
     suffix = path.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
         return PictureSource((path,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_the_exif_orientation_turns_a_picture_upright(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file or folder") as error:
         open_source(tmp_path / "nowhere.jpg")
+    assert _is_one_line(error, tmp_path)
+
+
+def test_what_is_neither_file_nor_folder_is_refused_before_it_is_waited_for(tmp_path: Path) -> None:
+    """A pipe that nobody writes into, or whose content the first look took."""
+    pipe = tmp_path / "video.mp4"
+    os.mkfifo(pipe)
+    with pytest.raises(SourceError, match="a pipe or device: wanted a file") as error:
+        open_source(pipe)
     assert _is_one_line(error, tmp_path)
 
 
