@@ -134,7 +134,7 @@ class VideoSource:
             clock = FileClock(1 / self.fps if self.fps else _STEP_WHERE_UNKNOWN_S, start_s)
             for index, frame in enumerate(decoded):
                 yield Frame(upright(frame, converter), f"{name}_{index:012d}", index, clock.at(frame.time))
-            decoded.judge(clock.last_s)
+            decoded.judge(clock.end_s)
 
 
 class FileClock:
@@ -144,6 +144,11 @@ class FileClock:
     def __init__(self, step_s: float | Fraction, start_s: float) -> None:
         self._step_s, self._start_s = float(step_s), start_s
         self.last_s = -self._step_s
+
+    @property
+    def end_s(self) -> float:
+        """Of the last frame."""
+        return self.last_s + self._step_s
 
     def at(self, time_s: float | None) -> float:
         since_s = -math.inf if time_s is None else time_s - self._start_s
@@ -323,18 +328,18 @@ class _Decoded:
             self._broken += 1
             return []
 
-    def judge(self, last_s: float) -> None:
-        """Logs what is missing of a stream whose last frame was at `last_s`. Raises SourceError where everything is."""
+    def judge(self, end_s: float) -> None:
+        """Logs what is missing of a stream whose last frame went on until `end_s`. Raises SourceError where everything is."""
         if not self._frames:
             why = f"none of its {self._broken} packets can be decoded" if self._broken else "holds no video frame"
             raise SourceError(f"{self._path}: {why}")
         counted, length_s = self._stream.frames, _duration_s(self._stream)
         if self._broken:
             logger.warning("%s: damaged: %d packets could not be decoded, %d frames could", self._path, self._broken, self._frames)
-        elif counted and self._frames < _WHOLE * counted:
+        elif counted and self._frames < _WHOLE * counted and (not length_s or end_s < _WHOLE * length_s):  # else it was trimmed
             logger.warning("%s: ended after %d of %d frames; is it cut short?", self._path, self._frames, counted)
-        elif not counted and last_s < _WHOLE * length_s - 1:
-            logger.warning("%s: ended after %.1f of %.1f s; is it cut short?", self._path, last_s, length_s)
+        elif not counted and end_s < _WHOLE * length_s - 1:
+            logger.warning("%s: ended after %.1f of %.1f s; is it cut short?", self._path, end_s, length_s)
 
 
 def upright(frame: av.VideoFrame, converter: VideoReformatter) -> NDArray[np.uint8]:

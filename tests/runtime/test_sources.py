@@ -271,6 +271,12 @@ def test_a_whole_file_of_variable_frame_rate_is_not_said_to_be_short(tmp_path: P
     assert not caplog.text
 
 
+def test_a_video_that_was_trimmed_is_not_said_to_be_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As telephones do it: what is cut off in front stays in the file, before its time zero."""
+    assert len(list(open_source(_write_video(tmp_path / "trimmed.mp4", list(range(-1000, 1000, 40)))).frames())) == 25
+    assert not caplog.text
+
+
 def test_what_cannot_be_decoded_is_left_out_and_said(tmp_path: Path, assets: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = bytearray((assets / "video" / "single_360x360.mp4").read_bytes())
     content[100_000:140_000] = np.random.default_rng(0).bytes(40_000)
