@@ -256,8 +256,8 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
 
 
 def as_utf8(name: str) -> str:
-    """Results are UTF-8, file names need not be."""
-    return name.encode("utf-8", "replace").decode()
+    """Results are UTF-8, file names need not be: a byte that is not becomes `\\xdf`, so that names that differ go on doing so."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _video_from_file(path: Path) -> VideoSource:

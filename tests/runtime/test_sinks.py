@@ -318,15 +318,19 @@ def test_a_camera_that_comes_back_in_another_size_stays_in_its_video(tmp_path: P
 
 
 def test_names_that_are_not_utf8_are_written_all_the_same(tmp_path: Path) -> None:
-    latin = tmp_path / os.fsdecode(b"stra\xdfe.png")
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    (tmp_path / "a.png").rename(latin)
-    [frame] = open_source(tmp_path).frames()
-    assert frame.name == "stra?e"
+    """And none over another's."""
+    for latin in (b"m\xf6ller.png", b"m\xfcller.png"):
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+        (tmp_path / "a.png").rename(tmp_path / os.fsdecode(latin))
+    frames, names = list(open_source(tmp_path).frames()), [r"m\xf6ller", r"m\xfcller"]
+    assert [frame.name for frame in frames] == names
     with JsonLinesSink(tmp_path / "out" / "poses.jsonl", COCO18) as lines, ParquetSink(tmp_path / "out" / "p.parquet", COCO18) as table:
-        lines.write(frame, _everybody(COCO18))
-        table.write(frame, _everybody(COCO18))
-    assert json.loads((tmp_path / "out" / "poses.jsonl").read_text())["name"] == "stra?e"
+        pictures = PictureSink(tmp_path / "out", COCO18)
+        for frame in frames:
+            for sink in (lines, table, pictures):
+                sink.write(frame, _everybody(COCO18))
+    assert [json.loads(line)["name"] for line in (tmp_path / "out" / "poses.jsonl").read_text().splitlines()] == names
+    assert all((tmp_path / "out" / f"{name}.jpg").exists() for name in names)
 
 
 def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
