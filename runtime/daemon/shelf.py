@@ -41,7 +41,8 @@ class Shelf:
         return len(self._segments)
 
     def open(self, room: int = 0) -> None:
-        """Completes what a crash left and looks at what is there. Raises OSError, SinkError, also where `room` bytes are not free."""
+        """Completes what a crash left, looks at what is there and makes room. Raises OSError, also for what cannot be deleted, and
+        SinkError, also where `room` bytes are not free."""
         make_folder(self._folder)
         space = os.statvfs(self._folder)
         if (free := space.f_bavail * space.f_frsize) < room:
@@ -51,10 +52,12 @@ class Shelf:
             for path in sorted(self._folder.glob(f"*/.*{_HIDDEN}.*")):
                 self._recover(path)
             self._segments = deque(sorted(self._found(), key=lambda each: order_of(each[0].name) or ("", 0)))
+            self.size = sum(size for _, size in self._segments)
+            self.make_room(0)
         except BaseException:
             lock.close()
             raise
-        self.size, self._lock = sum(size for _, size in self._segments), lock
+        self._lock = lock
 
     def close(self) -> None:
         """Lets another process in. Allowed twice."""

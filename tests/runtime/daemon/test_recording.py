@@ -234,6 +234,29 @@ def test_a_full_disk_pauses_the_recording_which_goes_on_when_there_is_room(small
         assert len(lines(small_disk)) + rows(small_disk) == status["written"]
 
 
+@pytest.mark.needs("tmpfs")
+def test_a_segment_that_cannot_be_deleted_pauses_once_and_leaves_no_crumbs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "door").mkdir()
+    old = tmp_path / "door" / "2020-01-01T00-00-00Z.jsonl"
+    old.write_bytes(b"{}\n" * 400_000)
+    subprocess.run(["mount", "--bind", str(old), str(old)], check=True)
+    try:
+        with recording(tmp_path, retry_s=0.01, quota_mb=1) as made:
+            for _ in range(3):
+                until = made.recorder._next_try_s
+                eventually(lambda until=until: made.recorder._next_try_s > until)  # type: ignore[misc]
+                made.publish("door")
+                made.settled()
+            assert made.status()["pauses"] == 1 and "busy" in str(made.status()["reason"])
+    finally:
+        subprocess.run(["umount", str(old)], check=True)
+    assert [path.name for path in (tmp_path / "door").iterdir()] == [old.name]
+    assert caplog.text.count("paused") == 1
+    with recording(tmp_path, quota_mb=1) as made:
+        made.publish("door")
+        assert made.settled()["written"] == 1 and not old.exists()
+
+
 def rows(folder: Path) -> int:
     """Results with one person or more, of all tables."""
     pq = pytest.importorskip("pyarrow.parquet")
