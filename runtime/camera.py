@@ -72,7 +72,7 @@ def _link(uri: str) -> Link:
         raise ConfigError(f"{without_password(uri)}: {error}: write brackets in a password as %5B and %5D") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "v4l2":
-        if parts.netloc:
+        if parts.netloc or not parts.path:
             raise ConfigError(f"{uri}: wanted v4l2:// and the device's path, so three slashes: v4l2:///dev/video0")
         return FfmpegLink(parts.path, "v4l2", VideoDevice.parse(query, uri).options)
     if parts.scheme == "csi":

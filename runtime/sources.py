@@ -294,7 +294,7 @@ def opened(
     except av.error.ExitError as error:
         raise SourceError(f"{name or place}: nothing came from it for {patience_s:g} s") from error
     except (FFmpegError, OSError) as error:
-        hint = "" if is_uri(str(place)) else "; is it cut short, or not a video?"
+        hint = "" if kind or is_uri(str(place)) else "; is it cut short, or not a video?"
         raise SourceError(f"{name or place}: FFmpeg cannot open it ({_reason(error)}){hint}") from error
     with container:
         if not container.streams.video:
