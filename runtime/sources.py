@@ -290,7 +290,7 @@ def opened(
     Raises SourceError, also where nothing comes for `patience_s`.
     """
     try:
-        container = av.open(str(place), format=kind, options=dict(options or {}), timeout=patience_s)
+        container = av.open(str(place), format=kind, options=dict(options or {}), metadata_errors="replace", timeout=patience_s)
     except av.error.ExitError as error:
         raise SourceError(f"{name or place}: nothing came from it for {patience_s:g} s") from error
     except (FFmpegError, OSError) as error:

@@ -235,6 +235,13 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes) -> N
     assert _is_one_line(error, path)
 
 
+def test_a_video_whose_title_is_not_utf8_is_read(tmp_path: Path) -> None:
+    """As older recorders write their AVI files."""
+    path = _write_video(tmp_path / "door.avi", [0, 40])
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"T\xfcr ", 1))
+    assert b"T\xfcr" in path.read_bytes() and len(list(open_source(path).frames())) == 2
+
+
 def test_a_video_without_its_index_is_refused(tmp_path: Path, assets: Path) -> None:
     path = tmp_path / "cut.mp4"
     path.write_bytes((assets / "video" / "single_360x360.mp4").read_bytes()[:60_000])
