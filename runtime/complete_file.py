@@ -53,6 +53,18 @@ class Claim:
                 self._file.close()
                 raise SinkError(f"{path}: another program writes it at this moment: wait for that, or give another folder") from error
             self._file.truncate(0)
+        self._path = path
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Around what opens the hidden file anew, to write into it: where that fails, nothing is left. Raises SinkError."""
+        try:
+            with told(self._path):
+                yield
+        except BaseException:
+            drop(self._path, None)
+            self.release()
+            raise
 
     def release(self) -> None:
         self._file.close()
@@ -101,10 +113,10 @@ def completed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """What the system, FFmpeg and OpenCV say, as a SinkError of one line."""
+    """What the system, FFmpeg, OpenCV and PyArrow (which takes names in UTF-8 only) say, as a SinkError of one line."""
     try:
         yield
-    except (OSError, FFmpegError, cv2.error) as error:
+    except (OSError, FFmpegError, cv2.error, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise SinkError(f"{path}: cannot be written ({reason})") from error
 

@@ -32,7 +32,7 @@ class ParquetSink(FileSink):
         super().__init__(path, skeleton)
         self._arrow = pyarrow
         self._rows: list[dict[str, Any]] = []
-        with told(path):
+        with self._claim.opening():
             self._file: Any = pyarrow.parquet.ParquetWriter(hidden(path), self._schema())
 
     def write(self, frame: Frame, poses: Poses) -> None:

@@ -132,7 +132,7 @@ class TextSink(FileSink):
 
     def __init__(self, path: Path, skeleton: Skeleton, buffering: int = -1) -> None:
         super().__init__(path, skeleton)
-        with told(path):
+        with self._claim.opening():
             self._file: TextIO = hidden(path).open("w", encoding="utf-8", buffering=buffering)
 
 
@@ -207,7 +207,7 @@ class VideoSink(Sink):
         self._wh, self._ticks, self._converter = (0, 0), -1, VideoReformatter()
         self._stream: VideoStream | None = None
         self._claim = Claim(path)
-        with told(path):
+        with self._claim.opening():
             self._container: OutputContainer | None = av.open(str(hidden(path)), "w", container_options=_container_options(path))
 
     def write(self, frame: Frame, poses: Poses) -> None:

@@ -333,6 +333,13 @@ def test_names_that_are_not_utf8_are_written_all_the_same(tmp_path: Path) -> Non
     assert all((tmp_path / "out" / f"{name}.jpg").exists() for name in names)
 
 
+def test_a_folder_that_is_not_utf8_is_refused_for_a_table_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"t\xfcr")
+    with pytest.raises(SinkError, match=r"p\.parquet: cannot be written \('utf-8' codec"):
+        ParquetSink(folder / "p.parquet", COCO18)
+    assert not list(folder.iterdir())
+
+
 def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
     with VideoSink(tmp_path / "out.mp4", 25, COCO18):
         pass
