@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader, FileIO
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -119,11 +120,11 @@ class HookChild:
         return f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"it ended itself with status {status}"
 
 
-def _log_lines(stderr: IO[bytes]) -> None:
+def _log_lines(stderr: FileIO) -> None:
     """Until the process ends; lines over the rate are counted instead."""
     second, logged, left_out = 0, 0, 0
-    with stderr:
-        while line := stderr.readline(_LONGEST_LINE):
+    with BufferedReader(stderr) as lines:  # without a buffer each byte is a call of the system
+        while line := lines.readline(_LONGEST_LINE):
             if int(time.monotonic()) != second:
                 if left_out:
                     logger.warning("hook: %d lines left out, because it prints more than %d a second", left_out, _LOGGED_A_SECOND)

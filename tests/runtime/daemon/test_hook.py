@@ -270,6 +270,14 @@ def test_a_missing_file_is_an_error_before_anything_starts(tmp_path: Path) -> No
         Bench(HookSettings(file=tmp_path / "gone.py"))
 
 
+def test_a_hook_that_prints_a_lot_at_once_answers_in_time(tmp_path: Path) -> None:
+    code = "import sys\ndef on_poses(camera, poses):\n    sys.stderr.write('x' * 10_000_000)\n    return [{'kind': 'done'}]\n"
+    with hooked(tmp_path, code, timeout_s=2) as bench:
+        bench.ready()
+        feed(bench)
+        assert bench.event().kind == "done" and not bench.process.status()["timeouts"]
+
+
 def test_a_hook_that_prints_without_end_fills_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     code = "def on_poses(camera, poses):\n    for i in range(20000):\n        print('noise', i)\n    return [{'kind': 'done'}]\n"
     with caplog.at_level(logging.INFO), hooked(tmp_path, code) as bench:
