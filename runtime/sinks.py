@@ -31,6 +31,8 @@ OVERLAY_SUFFIXES = (".jpg", ".png")
 CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 MOST_FPS = 1000
 _TICKS_PER_S = 60_000  # whole ticks at the usual rates, and within MPEG-4 part 2's 16 bits
+_MOST_TICKS = 2**31 - 1
+"""That MP4 and its kin show a picture for: 9.9 hours."""
 _ABSENT_IN_OPENPOSE = tuple(
     f"{part}_keypoints_{axes}" for axes in ("2d", "3d") for part in ("pose", "face", "hand_left", "hand_right") if part + axes != "pose2d"
 )
@@ -191,7 +193,8 @@ def people_as_json(poses: Poses) -> list[dict[str, Any]]:
 class VideoSink(Sink):
     """A video with the poses drawn in: H.264 (libx264) where this PyAV has it, else MPEG-4 part 2; yuv420p, without sound.
 
-    Frames keep their `time_s`; one without, or one that does not come after its predecessor, is put 1 / `fps` or one tick after it. All
+    Frames keep their `time_s`; one without, or one that does not come after its predecessor, is put 1 / `fps` or one tick after it. A pause
+    that is longer than the format can hold, as of a camera that was away over night, is left out. All
     frames must have the first one's size, or with `scaled` are brought to it; an odd last row or column is doubled, because the format
     wants even sizes. Without a single frame no file is made.
     """
@@ -204,7 +207,7 @@ class VideoSink(Sink):
         make_folder(path.parent)
         self._scaled = scaled
         self._path, self._fps, self._skeleton, self._scores = path, Fraction(fps).limit_denominator(1001), skeleton, scores
-        self._wh, self._ticks, self._converter = (0, 0), -1, VideoReformatter()
+        self._wh, self._ticks, self._left_out, self._converter = (0, 0), -1, 0, VideoReformatter()
         self._stream: VideoStream | None = None
         self._claim = Claim(path)
         with self._claim.opening():
@@ -227,7 +230,10 @@ class VideoSink(Sink):
     def _timed(self, picture: NDArray[np.uint8], time_s: float | None) -> av.VideoFrame:
         step = round(_TICKS_PER_S / self._fps)
         following = 0 if self._ticks < 0 else self._ticks + step
-        self._ticks = following if time_s is None else max(self._ticks + 1, round(time_s * _TICKS_PER_S))
+        told = following if time_s is None else round(time_s * _TICKS_PER_S) - self._left_out
+        if told - self._ticks > _MOST_TICKS:
+            self._left_out, told = self._left_out + told - following, following
+        self._ticks = max(self._ticks + 1, told)
         bgr = av.VideoFrame.from_ndarray(_even(picture), format="bgr24")
         timed = self._converter.reformat(
             bgr, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1

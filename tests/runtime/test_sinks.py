@@ -293,6 +293,14 @@ def test_times_that_stand_still_or_run_back_do_not_break_a_video(tmp_path: Path)
     assert times == pytest.approx([0, 0.04, 0.04, 0.04, 0.12], abs=1e-3)
 
 
+def test_a_pause_that_is_longer_than_the_format_can_hold_is_left_out(tmp_path: Path) -> None:
+    """Of a camera that was away for half a day, and again."""
+    with VideoSink(tmp_path / "out.mp4", 25, COCO18) as sink:
+        for index, time_s in enumerate([0.0, 0.04, 50_000.0, 50_000.2, 100_000.0]):
+            sink.write(_frame(index=index, time_s=time_s), NOBODY)
+    assert _times_s(tmp_path / "out.mp4") == pytest.approx([0, 0.04, 0.08, 0.28, 0.32], abs=1e-3)
+
+
 def test_odd_sizes_are_made_even_without_scaling(tmp_path: Path) -> None:
     frame = _frame(wh=(63, 47))
     with VideoSink(tmp_path / "out.mp4", 25, COCO18) as sink:
