@@ -176,10 +176,8 @@ class MqttClient:
         self._connected, self._last_error, self._greeted_s = True, "", time.monotonic()
         self._connections += 1
         logger.info("MQTT broker %s:%d: connected", self._settings.host, self._settings.port)
-        wanted = [self._topics.availability, *self._topics.retained]
-        if self._settings.discovery:
-            wanted += [f"{self._prefix}/status", f"{self._prefix}/+/{self._topics.node}/+/config"]
-        connection.subscribe(*wanted)
+        configs = f"{self._prefix}/+/{self._topics.node}/+/config"  # also where discovery is off: it may have been on before
+        connection.subscribe(self._topics.availability, *self._topics.retained, f"{self._prefix}/status", configs)
         self._newest.clear()
         self._board.post(self._topics.availability, b"online")
         self._board.post_all_again()

@@ -286,6 +286,16 @@ def test_what_is_no_longer_configured_is_taken_down_in_home_assistant(broker: Br
         assert not any("yard" in topic or "earlier" in topic for topic, _, _ in later.heard if topic.startswith("homeassistant/"))
 
 
+def test_discovery_that_is_switched_off_takes_everything_down_in_home_assistant(broker: Broker) -> None:
+    site = BenchSite(DOOR)
+    with listening(broker, "homeassistant/#") as live, connected(site, broker.port):
+        live.wait(lambda heard: len(heard) == 8)
+    with listening(broker, "homeassistant/#") as live, connected(site, broker.port, discovery=False):
+        live.wait(lambda heard: len({topic for topic, payload, _ in heard if not payload}) == 8)
+    with listening(broker, "homeassistant/#", "edgepose/availability") as live:
+        assert [topic for topic, _, _ in live.wait(len)] == ["edgepose/availability"]
+
+
 def test_what_the_broker_keeps_of_removed_cameras_is_taken_down(broker: Broker) -> None:
     left = (
         "yard/condition",
