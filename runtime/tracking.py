@@ -28,14 +28,15 @@ _SIZE_GAIN = 0.2
 _STILL_S = 0.5
 """After so long unseen a person is expected to have stopped."""
 _LEAST_SIZE_PX = 8.0
-_PERIODS = 2.0
+_PERIODS, _FADES = 2.0, 0.9
+"""How many of the longest recent times between two frames somebody may be away; of each time so much is left after a frame."""
 
 
 class PoseTracker:
     """Gives each person an id, counted from 1, that stays with it. For one camera, frames in order of time.
 
-    A person unseen for `memory_s`, or for two frames where they come more slowly, is forgotten. `match` makes pairs from similarities
-    (tracks, persons) in 0-1: with `best_pairs` those who cross exchange their ids as rarely as with the Hungarian method, see
+    A person unseen for `memory_s`, or for two frames where they come more slowly or unevenly, is forgotten. `match` makes pairs from
+    similarities (tracks, persons) in 0-1: with `best_pairs` those who cross exchange their ids as rarely as with the Hungarian method, see
     docs/pipeline.md.
     """
 
@@ -53,7 +54,7 @@ class PoseTracker:
         goes on from there."""
         self._seen_s = np.minimum(self._seen_s, time_s)
         self._keep(time_s - self._seen_s <= max(self._memory_s, _PERIODS * self._period_s))
-        self._period_s, self._last_s = time_s - self._last_s, time_s
+        self._period_s, self._last_s = max(time_s - self._last_s, _FADES * self._period_s), time_s
         xy = poses.keypoints[..., :2].astype(np.float64)
         ids = np.zeros(len(poses), np.int64)
         if len(poses) and len(self._ids):

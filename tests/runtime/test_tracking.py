@@ -55,6 +55,12 @@ def test_who_is_seen_every_two_seconds_stays_who_it_is() -> None:
     assert tracker.update(person(0), 60).tolist() == [3], "that was no pace, but a gap"
 
 
+def test_who_is_seen_in_each_frame_stays_who_it_is_though_frames_come_unevenly() -> None:
+    """As from an engine with many cameras: after two frames of half a second one that takes three times as long."""
+    tracker, times_s = PoseTracker(KEYPOINTS), np.cumsum([0.5, 0.9, 1.5, 0.5, 0.5, 1.4, 0.6, 1.5, 0.5, 1.5])
+    assert [tracker.update(person(0), time_s).tolist() for time_s in times_s] == [[1]] * 10
+
+
 def test_a_clock_that_stands_or_goes_back_changes_no_id() -> None:
     tracker = PoseTracker(KEYPOINTS)
     assert [tracker.update(person(0), time_s).tolist() for time_s in (1, 1, 0.5, 1.1)] == [[1]] * 4
