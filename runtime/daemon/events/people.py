@@ -37,6 +37,7 @@ class PeopleMemory(Generic[T]):
         """(who is seen, who is not, who has been forgotten by now). Bodies without an id are left out."""
         seen: list[tuple[Body, Known[T]]] = []
         here = {body.person for body in bodies}
+        self._give_back(here)
         for body in bodies:
             if body.person is not None:
                 known = self._known.get(body.person) or self._recognised(time_s, body, here) or self._met(body)
@@ -50,6 +51,12 @@ class PeopleMemory(Generic[T]):
         """Everybody, who are forgotten."""
         gone, self._known = list(self._known.values()), {}
         return gone
+
+    def _give_back(self, here: set[int | None]) -> None:
+        """Who was taken for somebody else, who is back now, was another person after all; so no two are called the same."""
+        for key, known in list(self._known.items()):
+            if known.id != key and known.id in here:
+                self._known[known.id] = self._known.pop(key)
 
     def _recognised(self, time_s: float, body: Body, here: set[int | None]) -> Known[T] | None:
         vanished = [

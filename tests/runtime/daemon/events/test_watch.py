@@ -162,6 +162,17 @@ def test_a_new_id_in_the_middle_of_a_fall_is_the_same_person() -> None:
     assert [(event.state, event.person) for event in events] == [("started", 1)]
 
 
+def test_no_two_people_are_told_of_under_one_id() -> None:
+    """Somebody is hidden by somebody else, who is taken for the same person until the first is back."""
+    watch, first, second = CameraWatch(Watched((HAND,)), COCO18), standing_at(400, 400), standing_at(480, 400)
+    first["left_wrist"], second["left_wrist"] = (400, 190), (480, 190)
+    scenes: list[tuple[int, dict[int, Person]]] = [(10, {1: first}), (5, {2: second}), (10, {2: second, 1: first}), (15, {2: second})]
+    events, frames = [], [people for count, people in scenes for _ in range(count)]
+    for index, people in enumerate(frames):
+        events += watch.update(index / 10, index / 10, poses_of([*people.values()], ids=[*people]), WH)
+    assert [(event.state, event.person) for event in events] == [("started", 1), ("started", 2), ("ended", 1)]
+
+
 def test_a_fall_counts_in_the_zone_where_the_person_lies() -> None:
     fall = falls(np.random.default_rng(2))[2]
     half = ZoneSettings(name="nowhere", polygon=((0, 0), (0.05, 0), (0, 0.05)))
