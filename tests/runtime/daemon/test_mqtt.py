@@ -532,7 +532,6 @@ def test_a_broker_that_never_confirms_is_given_up() -> None:
     assert connection.lost == "it does not confirm messages for 10 s"
 
 
-@pytest.mark.needs("openssl")
 def test_a_broker_that_stays_away_is_asked_no_oftener_after_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a pause nor a try is time of a connection."""
     monkeypatch.setattr(mqtt, "_PAUSES_S", (0.01, 0.1))
@@ -546,6 +545,7 @@ def test_a_broker_that_stays_away_is_asked_no_oftener_after_a_long_pause(monkeyp
     assert pauses[:5] == [0.0, 0.01, 0.1, 0.1, 0.1]
 
 
+@pytest.mark.needs("openssl")
 def test_tls_verifies_the_brokers_certificate(tmp_path: Path) -> None:
     for name in ("broker", "other"):
         subprocess.run(
