@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from edgepose.runtime.daemon.http.connections import Client, Connections
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 61\r\n"
@@ -170,6 +174,18 @@ class WatchedWebSocket(_Unstalled, WebSocketsSansIOProtocol):
             self._stall.end()
         self.watch[0].leave(_client(self.transport))
         super().connection_lost(exc)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """What uvicorn takes for mistakes of the application, and logs, strangers bring about: a handshake that is refused, and a result on
+        its way to who answered no ping or sent what is no frame."""
+        try:
+            await super().send(message)
+        except RuntimeError as error:
+            if not self.close_sent:
+                raise
+            raise ClientDisconnected from error
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
 
 
 def _client(transport: asyncio.Transport) -> Client:

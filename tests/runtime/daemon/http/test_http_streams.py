@@ -24,6 +24,7 @@ from edgepose.runtime.daemon.camera_result import CameraResult
 from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.http.broadcast import Broadcast, Item, Outlet
 from edgepose.runtime.daemon.http.pictures import Pictures
+from edgepose.runtime.daemon.http.protocol import WatchedWebSocket
 from edgepose.runtime.daemon.http.settings import ServerSettings
 from edgepose.runtime.daemon.hub import Hub
 
@@ -228,6 +229,30 @@ def test_a_stream_ends_with_the_client(site: SmallSite) -> None:
                 assert connection.recv(4096)
                 eventually(lambda: here.number("streams") == 1, "a stream")
             eventually(lambda: here.number("streams") == 0 and here.number("clients") == 0, "none")
+
+
+def test_a_client_that_answers_no_ping_is_no_mistake_to_be_logged(site: SmallSite, caplog: pytest.LogCaptureFixture) -> None:
+    with served(site) as here, connect(here.websocket(POSES)) as socket:
+        messages(socket, 1)
+        server, broadcast = here.server._server, here.server._parts.broadcast
+        assert server is not None and broadcast._loop is not None
+
+        def give_up() -> None:
+            """With a result on its way."""
+            broadcast.give(Item("poses", "camera-0", b"{}"))
+            next(each for each in server.server_state.connections if isinstance(each, WatchedWebSocket)).keepalive_timeout()
+
+        broadcast._loop.call_soon_threadsafe(give_up)
+        eventually(lambda: here.number("streams") == 0 and here.number("clients") == 0, "it is gone")
+    assert not caplog.messages
+
+
+def test_a_websocket_that_is_refused_is_no_mistake_to_be_logged(site: SmallSite, caplog: pytest.LogCaptureFixture) -> None:
+    with served(site) as here:
+        with pytest.raises(InvalidStatus):
+            connect(here.websocket(f"{POSES}?camera=nobody"))
+        eventually(lambda: here.number("clients") == 0, "it is gone")
+    assert not caplog.messages
 
 
 def test_a_stream_ends_when_the_server_does(site: SmallSite) -> None:
