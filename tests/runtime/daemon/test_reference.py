@@ -12,6 +12,7 @@ import pytest
 
 from edgepose.engines.record import Record
 from edgepose.runtime.daemon.config import DaemonSettings, settings_from_file, settings_from_toml
+from edgepose.runtime.daemon.explanation import findings
 from edgepose.runtime.daemon.reference import keys, settings_page
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +39,11 @@ def test_the_example_is_a_configuration_that_looks_at_synthetic_people() -> None
     assert made.mqtt is made.recording is made.hook is None and made.server == DaemonSettings(bundle=Path("x")).server
 
 
+def test_the_example_can_be_started_as_it_stands() -> None:
+    wrong = [each.text for each in findings(settings_from_file(EXAMPLE, {"EDGEPOSE_SERVER_PORT": "0"})) if each.verdict == "wrong"]
+    assert not wrong
+
+
 def uncommented() -> str:
     return re.sub(r"(?m)^#(?=[a-z_]+ = |\[)", "", EXAMPLE.read_text())
 
@@ -60,7 +66,7 @@ def records(record: Record) -> Iterator[Record]:
 
 
 def test_what_the_example_comments_out_is_the_default_where_there_is_one() -> None:
-    """What has none (`slots`, say) or stays as it is in the file (`bundle`) is an example."""
+    """What has none (`slots`, say) and paths (`bundle`) are examples."""
     made = settings_from_toml(uncommented(), "pose.toml", environment={})
     checked = 0
     for record in records(made):
