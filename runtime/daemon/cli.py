@@ -6,10 +6,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -104,19 +105,24 @@ def _run(settings: DaemonSettings, config: Path | None, options: dict[str, objec
     log_tail = start_logging(settings.log)
     notifier = Notifier()
     notifier.status("opening the engine")
-    daemon = Daemon(settings, config, options, log_tail)
     asked = _Asked()
-    with _signals(asked):
-        daemon.start()
-        logger.info("%s (%s); %d cameras; %s", daemon.execution, daemon.execution.why, len(settings.cameras), daemon.url)
-        notifier.ready(daemon.url)
-        try:
-            _watch(daemon, asked, notifier)
-        finally:
-            notifier.stopping("completing files")
-            began = time.perf_counter()
-            daemon.stop()
-            logger.info("stopped in %.1f s", time.perf_counter() - began)
+    with _heard({signal.SIGHUP: asked.reload_anew}):  # an engine may take minutes to open, and nobody is to end it by asking for a reload
+        daemon = Daemon(settings, config, options, log_tail)
+        with _heard({signal.SIGTERM: asked.end_now, signal.SIGINT: asked.end_now}):
+            _live(daemon, asked, notifier)
+
+
+def _live(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
+    daemon.start()
+    logger.info("%s (%s); %d cameras; %s", daemon.execution, daemon.execution.why, len(daemon.cameras()), daemon.url)
+    notifier.ready(daemon.url)
+    try:
+        _watch(daemon, asked, notifier)
+    finally:
+        notifier.stopping("completing files")
+        began = time.perf_counter()
+        daemon.stop()
+        logger.info("stopped in %.1f s", time.perf_counter() - began)
 
 
 def _watch(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
@@ -158,22 +164,21 @@ class _Asked:
     def __init__(self) -> None:
         self.something, self.end, self.reload = Event(), Event(), Event()
 
+    def end_now(self, number: int, _: object) -> None:
+        """The second SIGTERM or Ctrl-C ends the process at once."""
+        if self.end.is_set():
+            os._exit(128 + number)
+        self.end.set()
+        self.something.set()
+
+    def reload_anew(self, *_: object) -> None:
+        self.reload.set()
+        self.something.set()
+
 
 @contextmanager
-def _signals(asked: _Asked) -> Iterator[None]:
-    """The second SIGTERM or Ctrl-C ends the process at once."""
-
-    def end(number: int, _: object) -> None:
-        if asked.end.is_set():
-            os._exit(128 + number)
-        asked.end.set()
-        asked.something.set()
-
-    def reload(*_: object) -> None:
-        asked.reload.set()
-        asked.something.set()
-
-    before = {number: signal.signal(number, act) for number, act in ((signal.SIGTERM, end), (signal.SIGINT, end), (signal.SIGHUP, reload))}
+def _heard(acts: Mapping[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    before = {number: signal.signal(number, act) for number, act in acts.items()}
     try:
         yield
     finally:

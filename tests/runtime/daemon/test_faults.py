@@ -395,3 +395,25 @@ def test_an_end_while_another_engine_is_opened_is_quick(daemon: Callable[..., Da
     assert ours.terminate() < 5
     request.join(PATIENCE_S)
     assert not request.is_alive() and ours.config.read_text() != tried
+
+
+ASKED_EARLY = """
+import os, signal
+from edgepose.runtime.daemon import daemon
+from edgepose.runtime.daemon.cli import main
+real = daemon.open_engine
+
+def open_engine(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return real(*arguments, **options)
+
+daemon.open_engine = open_engine
+main()
+"""
+
+
+def test_a_reload_that_is_asked_for_while_the_engine_is_opened_comes_after(daemon: Callable[..., DaemonProcess]) -> None:
+    ours = daemon(PATTERN, program=ASKED_EARLY)
+    ours.start()
+    until(lambda: "reload: nothing changed" in ours.log.read_text(), "a reload")
+    ours.terminate()
