@@ -118,7 +118,8 @@ class SmallSite:
 
     def __init__(self, cameras: int = 2) -> None:
         self.results: Hub[CameraResult] = Hub()
-        self.events: Hub[Event] = Hub()
+        self.events: Hub[Event] = Hub(200)
+        self.began_s = time.monotonic()
         self.broken, self.missing, self.lost, self.inferences, self.held = "", "", "", 0, 'bundle = "small.pose"'
         self._engine = FakeEngine(CONTRACT, maps_from, slots=2)
         self._estimator = PoseEstimator(FakeEngine(CONTRACT, maps_from), PafParameters(minimum_score=0.1))

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _HEALTHY_S = 12.0
 """How long a new configuration has to become healthy."""
 _ANSWER_S = 5.0
+_EVENTS_KEPT = 200
 _LOOK_S = 0.05
 
 
@@ -49,7 +50,7 @@ class Daemon:
         self._works_key = _works_key(settings)
         self._station = Station(_works(settings))
         self.results: Hub[CameraResult] = self._station.results
-        self.events = Hub[Event]()
+        self.events, self.began_s = Hub[Event](_EVENTS_KEPT), time.monotonic()
         self._services, self._server = Services(), _Server(self)
         self._reloading, self._stopping = Lock(), Flag()
 

@@ -50,10 +50,16 @@ class Subscription(Generic[T]):
 
 
 class Hub(Generic[T]):
-    """Publishes to every subscription, and never waits."""
+    """Publishes to every subscription, and never waits. `kept` is how many it remembers for who comes late."""
 
-    def __init__(self) -> None:
-        self._lock, self._subscriptions = Lock(), list[Subscription[T]]()
+    def __init__(self, kept: int = 0) -> None:
+        self._lock, self._subscriptions, self._newest = Lock(), list[Subscription[T]](), deque[T](maxlen=kept)
+
+    @property
+    def newest(self) -> tuple[T, ...]:
+        """The last that were published, oldest first."""
+        with self._lock:
+            return tuple(self._newest)
 
     @property
     def subscriptions(self) -> tuple[Subscription[T], ...]:
@@ -68,6 +74,8 @@ class Hub(Generic[T]):
         return subscription
 
     def publish(self, thing: T) -> None:
+        with self._lock:
+            self._newest.append(thing)
         for subscription in self.subscriptions:
             subscription.offer(thing)
 

@@ -52,6 +52,9 @@ class Site(Protocol):
 
     results: Hub[CameraResult]
     events: Hub[Event]
+    """It remembers the newest."""
+    began_s: float
+    """By the monotonic clock."""
 
     @property
     def skeleton(self) -> Skeleton: ...

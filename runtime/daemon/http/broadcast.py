@@ -22,7 +22,6 @@ from edgepose.runtime.daemon.site import Site
 
 logger = logging.getLogger(__name__)
 _INBOX = 256
-_EVENTS_KEPT = 200
 _EVENTS_WAITING = 1000
 _WAKE_S = 5.0
 
@@ -104,7 +103,6 @@ class Broadcast:
         self._subscriptions: list[Subscription[CameraResult] | Subscription[Event]] = []
         self._threads: list[threading.Thread] = []
         self.seen: list[Callable[[CameraResult], None]] = []
-        self.events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
         self.sent, self.errors, self._dropped_before = 0, 0, 0
 
     @property
@@ -191,11 +189,10 @@ class Broadcast:
     def _tell(self, event: Event) -> None:
         try:
             item = Item("event", event.camera, event.as_json())
-        except (TypeError, RecursionError):  # before it is kept: nobody could be answered what happened lately
+        except (TypeError, RecursionError):
             self.errors += 1
             logger.exception("camera %s: an event that JSON has no words for", event.camera)
             return
-        self.events.append(event)
         self.give(item)
 
     def _give_out(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.http.gate import wanted
 from edgepose.runtime.daemon.http.models import CameraModel, EventModel, LimbModel, PosesModel, SkeletonModel
 from edgepose.runtime.daemon.http.parts import CameraFilter, CameraName, Here
@@ -44,8 +48,15 @@ async def skeleton(here: Here) -> SkeletonModel:
 @router.get("/api/events", summary="The newest events", responses={200: {"model": list[EventModel]}}, response_class=Response)
 async def events(here: Here, camera: CameraFilter = None, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Response:
     """Newest first, at most 200; those since the daemon began."""
-    newest = [event for event in reversed(here.broadcast.events) if camera in (None, event.camera)][:limit]
-    return Response(b"[" + b",".join(event.as_json() for event in newest) + b"]", media_type=_JSON)
+    newest = (event for event in reversed(here.site.events.newest) if camera in (None, event.camera))
+    return Response(b"[" + b",".join(islice(_told(newest), limit)) + b"]", media_type=_JSON)
+
+
+def _told(events: Iterable[Event]) -> Iterator[bytes]:
+    """Without those that JSON has no words for, as streams do."""
+    for event in events:
+        with suppress(TypeError, RecursionError):
+            yield event.as_json()
 
 
 @router.get(

@@ -50,7 +50,7 @@ def _status(here: Parts) -> StatusModel:
     execution, hottest = here.site.execution, max(machine_state().temperatures_c.values(), default=None)
     return StatusModel(
         version=version("edgepose"),
-        uptime_s=round(time.monotonic() - here.began_s, 1),
+        uptime_s=round(time.monotonic() - here.site.began_s, 1),
         ready=here.site.ready(),
         engine=EngineModel.model_validate(execution),
         cameras=[CameraModel.model_validate(camera) for camera in here.site.cameras()],

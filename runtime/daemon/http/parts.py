@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Path, Query
@@ -47,7 +46,6 @@ class Parts:
     asking: ThreadPoolExecutor
     inferring: ThreadPoolExecutor
     slots: asyncio.Semaphore
-    began_s: float = field(default_factory=time.monotonic)
 
     async def ask(self, work: Callable[..., T], *arguments: Any) -> T:
         """Off the event loop: the site may wait for a lock."""

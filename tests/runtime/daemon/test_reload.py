@@ -16,6 +16,7 @@ from ports import free_port
 from edgepose.runtime.daemon.auth import new_token
 from edgepose.runtime.daemon.config import settings_from_file
 from edgepose.runtime.daemon.daemon import Daemon
+from edgepose.runtime.daemon.event import Event
 from edgepose.runtime.daemon.logs import LogTail, TextLines
 
 
@@ -90,6 +91,17 @@ def test_an_address_that_is_free_is_taken_and_a_link_stays_one(tiny_bundles: dic
         ours.daemon.refresh()
         assert ours.answers(other), "the own port is not taken by somebody else"
     assert link.is_symlink() and str(other) in real.read_text()
+
+
+def test_a_server_that_is_started_anew_knows_what_happened_before(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path / "pose.toml", tiny_bundles["ov-fp32"], f"port = {port}\n") as ours:
+        ours.daemon.events.publish(Event("hall", "fall", "started", 5.0))
+        uptime_s = httpx.get(f"{ours.daemon.url}/api/status", trust_env=False).json()["uptime_s"]
+        assert ours.daemon.reload(ours.text(f"port = {port}\nstream_depth = 8\n")).changes == ("server: started anew in a moment",)
+        ours.daemon.refresh()
+        assert [event["kind"] for event in httpx.get(f"{ours.daemon.url}/api/events", trust_env=False).json()] == ["fall"]
+        assert httpx.get(f"{ours.daemon.url}/api/status", trust_env=False).json()["uptime_s"] >= uptime_s
 
 
 def test_a_server_that_found_neither_address_takes_the_old_one_when_it_is_free(tiny_bundles: dict[str, Path], tmp_path: Path) -> None:
