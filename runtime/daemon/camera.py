@@ -60,7 +60,7 @@ class Camera:
         at_s = time.time() - (perf_counter_ns() - result.frame.captured_ns) / 1e9
         now = perf_counter()
         self._recent.append(now)
-        while self._recent[0] < now - _WINDOW_S:
+        while self._recent[0] < now - self._window_s:
             self._recent.popleft()
         self.latest = CameraResult(self.settings.name, followed, at_s)
         self.results += 1
@@ -97,12 +97,21 @@ class Camera:
         silent_s, said = self.silent_s, self.source.trouble or self.source.health.lost
         if silent_s is None:
             return "connecting", self.source.trouble
-        if silent_s > max(_SILENT_S, 3 / (self.settings.max_fps or 1)):
+        if silent_s > self._patience_s:
             return "lost", said or f"no picture for {silent_s:.0f} s"
         return "live", ""
 
+    @property
+    def _patience_s(self) -> float:
+        """As long as three frames take of a camera that is to give few."""
+        return max(_SILENT_S, 3 / (self.settings.max_fps or 1))
+
+    @property
+    def _window_s(self) -> float:
+        return max(_WINDOW_S, self._patience_s)
+
     def _fps(self) -> float:
-        """Of results, over the last 5 s."""
+        """Of results, over the last 5 s, or the last three where they take longer."""
         now = perf_counter()
-        recent = [moment for moment in tuple(self._recent) if moment > now - _WINDOW_S]
-        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and now - recent[-1] < _SILENT_S else 0.0
+        recent = [moment for moment in tuple(self._recent) if moment > now - self._window_s]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and now - recent[-1] < self._patience_s else 0.0

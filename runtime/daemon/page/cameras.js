@@ -139,11 +139,16 @@ class Card {
   refresh() {
     const silent = performance.now() - this.#arrived;
     if (!this.#newest) return;
-    const old = silent > OLD_MS;
+    const old = silent > this.#patience();
     this.#number("people", old ? "–" : String(this.#newest.people.length));
     this.#number("age", old ? (silent / 1000).toFixed(0) : this.#newest.age_ms.toFixed(0), old ? "s" : "ms");
     this.canvas.setAttribute("aria-label", `${this.name}: ${old ? "nothing new" : people(this.#newest.people.length)}`);
     this.#showStages();
+  }
+
+  /** A camera that is to give few frames is waited for. */
+  #patience() {
+    return this.state?.condition === "live" && this.state.fps ? Math.max(OLD_MS, 3000 / this.state.fps) : OLD_MS;
   }
 
   redraw() {

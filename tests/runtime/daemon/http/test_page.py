@@ -269,6 +269,27 @@ def test_a_skeleton_that_does_not_fit_is_asked_for_until_one_comes(browser: Brow
     assert len(asked) >= 4
 
 
+_TWO_CARDS = """async () => {
+  const { Cameras } = await import("/page/cameras.js");
+  const room = Object.assign(document.createElement("section"), { id: "probe" });
+  document.body.append(room);
+  const cameras = new Cameras(room, document.getElementById("camera-card"), () => {}, () => {});
+  const state = { condition: "live", reason: "", captured: 9, dropped: 0, size_wh: [640, 360] };
+  cameras.update([{ ...state, name: "slow", fps: 0.2 }, { ...state, name: "quick", fps: 20 }]);
+  for (const camera of ["slow", "quick"]) cameras.poses({ camera, index: 1, size: [640, 360], people: [], age_ms: 40, stages_ms: {} });
+  const now = performance.now.bind(performance);
+  performance.now = () => now() + 8000;
+}"""
+
+
+def test_a_camera_of_few_frames_a_second_is_not_taken_for_silent_between_them(page: Page, here: Served) -> None:
+    page.goto(here.server.url)
+    page.evaluate(_TWO_CARDS)
+    slow, quick = (page.locator(f"#probe .card >> nth={index} >> [data-number='people']") for index in (0, 1))
+    eventually(lambda: quick.get_attribute("data-said") == "\N{EN DASH}", "nothing new of the quick one")
+    assert slow.inner_text() == "0"
+
+
 def test_a_token_is_asked_for_and_a_wrong_one_refused(site: SmallSite, browser: Browser) -> None:
     with served(site, tokens()) as here, browser.new_context(viewport=PHONE) as context:
         page = context.new_page()
