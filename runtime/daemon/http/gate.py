@@ -66,6 +66,9 @@ class Gate:
         self._authority = Authority(auth)
         self.sessions = Sessions(auth, settings.session_minutes * 60)
         self.is_open, self._secure = self._authority.is_open, settings.tls_certificate is not None
+        self._cookie_name = (
+            f"{'__Host-' if self._secure else ''}edgepose-{settings.port}"  # a browser keeps one jar for all ports of a host
+        )
         self.requests = RateLimit(settings.requests_per_minute, settings.requests_per_minute)
         self._failures = RateLimit(_FAILURES_PER_MINUTE, _FAILURES_PER_MINUTE)
         self.refused = 0
@@ -103,10 +106,6 @@ class Gate:
         if visitor.holder is None or visitor.left_s is None or visitor.left_s > self.sessions.seconds / 2:
             return None
         return self.cookie(self.sessions.begin(visitor.holder), self.sessions.seconds)
-
-    @property
-    def _cookie_name(self) -> str:
-        return "__Host-edgepose" if self._secure else "edgepose"
 
     def _visitor_with_cookie(self, connection: HTTPConnection) -> Visitor:
         try:

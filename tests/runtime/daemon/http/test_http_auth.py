@@ -3,11 +3,13 @@ from __future__ import annotations
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from http_served import ADMIN, READ, Served, eventually, received, served, tokens
+from ports import free_port
 from small_site import SmallSite
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -109,7 +111,7 @@ def test_a_login_gives_a_cookie_that_scripts_cannot_read(site: SmallSite) -> Non
         assert here.client.get("/api/session").json() == {"role": "read", "name": "reader", "login": True}
         assert here.client.get("/api/cameras").status_code == 200
         assert here.client.get("/api/config").status_code == 403
-        cookie = f"edgepose={here.client.cookies['edgepose']}"
+        cookie = f"edgepose-0={here.client.cookies['edgepose-0']}"
         with connect(here.websocket("/api/poses/stream"), additional_headers={"Cookie": cookie}) as socket:
             assert socket.recv(timeout=10)
         assert here.client.post("/api/logout").status_code == 200
@@ -149,12 +151,21 @@ def test_a_forged_or_old_cookie_is_nobodys() -> None:
 def test_a_login_that_is_used_goes_on_by_newer_cookies(site: SmallSite) -> None:
     with served(site, tokens(), session_minutes=3 / 60) as here:
         here.client.post("/api/login", json={"token": READ})
-        first = here.client.cookies["edgepose"]
+        first = here.client.cookies["edgepose-0"]
         eventually(
-            lambda: here.client.get("/api/cameras").status_code == 200 and here.client.cookies["edgepose"] != first, "a newer cookie"
+            lambda: here.client.get("/api/cameras").status_code == 200 and here.client.cookies["edgepose-0"] != first, "a newer cookie"
         )
-        cookie, url = {"Cookie": f"edgepose={first}"}, f"{here.server.url}/api/session"
+        cookie, url = {"Cookie": f"edgepose-0={first}"}, f"{here.server.url}/api/session"
         eventually(lambda: httpx.get(url, headers=cookie, trust_env=False).json()["role"] is None, "the first cookie runs out")
+
+
+def test_a_login_ends_none_at_another_daemon_of_the_same_machine(site: SmallSite) -> None:
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(served(site, tokens(), port=free_port())) for _ in range(2))
+        browser = stack.enter_context(httpx.Client(trust_env=False))
+        for here, token in ((one, READ), (other, ADMIN)):
+            browser.post(f"{here.server.url}/api/login", json={"token": token})
+        assert [browser.get(f"{here.server.url}/api/session").json()["role"] for here in (one, other)] == ["read", "admin"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8700", "10.0.0.1", "", "[::1", "%"])
@@ -213,7 +224,7 @@ def test_with_a_certificate_it_speaks_tls_only_and_the_cookie_is_secure(site: Sm
         with httpx.Client(base_url=here.server.url, verify=trusted, trust_env=False) as client:
             assert client.get("/healthz").status_code == 200
             cookie = client.post("/api/login", json={"token": READ}).headers["set-cookie"]
-            assert cookie.startswith("__Host-edgepose=") and cookie.endswith("Secure")
+            assert cookie.startswith("__Host-edgepose-0=") and cookie.endswith("Secure")
         with connect(here.websocket("/api/poses/stream"), ssl=trusted, additional_headers=bearer(READ)) as socket:
             assert socket.recv(timeout=10)
         with here.connected() as silent:

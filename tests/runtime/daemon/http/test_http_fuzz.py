@@ -35,7 +35,7 @@ PATHS += (
 NAMES = st.one_of(st.sampled_from(["camera", "lines", "limit", "skeleton", "events", "pictures"]), st.text(max_size=8))
 VALUES = st.one_of(st.sampled_from(["camera-7", "1", "-1", "0", "99999999999999999999", "NaN", "true", "", "%00"]), st.text(max_size=30))
 HEADERS = st.sampled_from(
-    ["", "Cookie: edgepose=x.1.y\r\n", "Cookie: =;=\xff\r\n", "Origin: http://[\r\n", "Content-Length: 5\r\n", "If-None-Match: \xfc\r\n"]
+    ["", "Cookie: edgepose-0=x.1.y\r\n", "Cookie: =;=\xff\r\n", "Origin: http://[\r\n", "Content-Length: 5\r\n", "If-None-Match: \xfc\r\n"]
     + [
         "Upgrade: websocket\r\nConnection: Upgrade\r\n",
         "Upgrade: h2c\r\nConnection: Upgrade\r\n",
