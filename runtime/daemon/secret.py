@@ -28,7 +28,7 @@ def secret_from(file: Path | None, variable: str | None, where: str, environment
 def _first_line(file: Path, where: str) -> str:
     try:
         with file.open("rb") as opened:
-            line = opened.readline(_LONGEST).rstrip(b"\r\n").decode("utf-8")
+            line = opened.readline(_LONGEST).rstrip(b"\r\n").decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{where}.password_file: {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

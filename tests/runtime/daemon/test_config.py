@@ -160,6 +160,8 @@ def test_a_cameras_password_comes_from_a_file_or_the_environment(tmp_path: Path)
     camera = '[[cameras]]\nname = "a"\nsource = "rtsp://viewer@cam/stream"\n'
     made = settings(BUNDLE + camera + 'password_file = "secret"\n', tmp_path).cameras[0]
     assert made.address() == "rtsp://viewer:p%40ss%2Fword@cam/stream"
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfsaved-by-notepad\r\n")
+    assert made.address() == "rtsp://viewer:saved-by-notepad@cam/stream"
     made = settings(BUNDLE + camera + 'password_env = "DOOR"\n').cameras[0]
     assert made.address({"DOOR": "x"}) == "rtsp://viewer:x@cam/stream"
     for source in ("http://me@mail.com@cam:80/x?to=a@b", "http://me%40mail.com@cam:80/x?to=a@b"):
