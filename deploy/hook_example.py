@@ -30,10 +30,11 @@ def on_poses(camera, poses):
         elif poses["at"] - since.setdefault(key, poses["at"]) >= HELD_S and key not in said:
             said.add(key)
             yield {"kind": "hands_on_hips", "state": "started", "person": person["id"], "detail": {"score": round(person["score"], 2)}}
-    for gone in [key for key in said if key[0] == camera and key not in here]:
-        said.remove(gone)
-        since.pop(gone, None)
-        yield {"kind": "hands_on_hips", "state": "ended", "person": gone[1]}
+    for gone in [key for key in since if key[0] == camera and key not in here]:
+        del since[gone]
+        if gone in said:
+            said.remove(gone)
+            yield {"kind": "hands_on_hips", "state": "ended", "person": gone[1]}
 
 
 def hands_on_hips(keypoints):
