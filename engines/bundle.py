@@ -163,9 +163,13 @@ def open_bundle(path: Path) -> Bundle:
     Raises ConfigError where there is none, BundleCorrupt where it is torn, half-written or edited, BundleStale where a newer
     edgepose wrote it.
     """
-    if not path.is_dir():
+    try:
+        is_folder, is_complete = path.is_dir(), (path / MANIFEST).is_file()
+    except OSError as error:  # a folder above it that is somebody else's, say
+        raise ConfigError(f"{path}: {error.strerror}: wanted a bundle that who runs this may read") from error
+    if not is_folder:
         raise ConfigError(f"{path}: not a bundle (wanted a directory NAME{SUFFIX} made by pose-export)")
-    if not (path / MANIFEST).is_file():
+    if not is_complete:
         raise BundleCorrupt(f"{path}: no {MANIFEST}, so it was copied or written only in part: copy it again or export it again")
     data = read_json(path / MANIFEST, lambda found: BundleCorrupt(f"{found}: copy it again or export it again"))
     manifest = _manifest_from(data, path)

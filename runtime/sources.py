@@ -177,9 +177,13 @@ def open_source(place: Path | str) -> Source:
 
         return live_source(str(place))
     path = Path(place)
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a folder above it that is somebody else's, say
+        raise SourceError(f"{path}: {error.strerror}") from error
+    if is_folder:
         return PictureSource(_pictures_in(path))
-    if not path.exists():
+    if not is_there:
         raise SourceError(f"{path}: no such file or folder")
     if not path.is_file():
         raise SourceError(f"{path}: a pipe or device: wanted a file or folder, or for a camera v4l2:///dev/video0")

@@ -153,7 +153,11 @@ def _of_mqtt(mqtt: MqttSettings) -> Iterator[Finding]:
 def _of_recording(recording: RecordingSettings) -> Iterator[Finding]:
     if recording.format == "parquet" and find_spec("pyarrow") is None:
         yield Finding("wrong", "recording: Parquet files need pyarrow: pip install 'edgepose[daemon]'")
-    there = next(folder for folder in (recording.folder, *recording.folder.absolute().parents) if folder.exists())
+    try:
+        there = next(folder for folder in (recording.folder, *recording.folder.absolute().parents) if _is_there(folder))
+    except OSError as error:  # a folder above it that is somebody else's, say
+        yield Finding("wrong", f"recording: {recording.folder}: {error.strerror}")
+        return
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield Finding("wrong", f"recording: {there}: {'no permission to write there' if there.is_dir() else 'is no folder'}")
         return
@@ -162,6 +166,15 @@ def _of_recording(recording: RecordingSettings) -> Iterator[Finding]:
     yield Finding("ok", f"{place}; {recording.format}, a file every {recording.segment_s:g} s, {recording.quota_mb:g} MB of them")
     if free_mb < recording.quota_mb:
         yield Finding("note", f"recording: {free_mb:.0f} MB are free of the {recording.quota_mb:g} MB that it may take")
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError where that cannot be known, which `exists` does not in every Python."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _of_hook(hook: HookSettings) -> Iterator[Finding]:

@@ -235,6 +235,14 @@ def test_a_check_finds_what_this_machine_lacks(tmp_path: Path) -> None:
     assert "camera a: " in wrong and "camera b: " in wrong and "camera c: smb://x/y: smb:// is unknown" in wrong
 
 
+def test_a_check_says_what_cannot_be_looked_at() -> None:
+    """As in somebody else's home, but for root too: no file system has names so long."""
+    far = f"/{'x' * 300}/there"
+    made = settings(f'bundle = "{far}"\n[[cameras]]\nname = "a"\nsource = "{far}.mp4"\n[recording]\nfolder = "{far}"\n')
+    wrong = said(made, "wrong")
+    assert all(told in wrong for told in (f"bundle: {far}: ", f"camera a: {far}.mp4: ", f"recording: {far}: File name too long"))
+
+
 def test_a_check_says_who_could_read_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x\n")
     (tmp_path / "secret").chmod(0o644)
