@@ -106,7 +106,11 @@ def settings_from_toml(
     settings = _placed(DaemonSettings.parse(data, where), folder)
     if not data.keys() & {"bundle", "cameras"}:  # what an editor leaves for a moment must not end all cameras
         raise ConfigError(f"{where}: names neither cameras nor a bundle: wanted [[cameras]], or a bundle for pictures by HTTP alone")
-    if "\\u0000" in settings.model_dump_json():
+    try:
+        shown = settings.model_dump_json()
+    except ValueError as error:  # bytes of a file's name, which neither the page nor the log could show
+        raise ConfigError(f"{where}: a folder or file whose name is not UTF-8: wanted another name") from error
+    if "\\u0000" in shown:
         raise ConfigError(f"{where}: a text with a NUL character: no file or address has one")
     if problems := list(_contradictions(settings)):
         raise ConfigError(f"{where}: {'; '.join(problems)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -241,6 +242,11 @@ def test_a_check_says_what_cannot_be_looked_at() -> None:
     made = settings(f'bundle = "{far}"\n[[cameras]]\nname = "a"\nsource = "{far}.mp4"\n[recording]\nfolder = "{far}"\n')
     wrong = said(made, "wrong")
     assert all(told in wrong for told in (f"bundle: {far}: ", f"camera a: {far}.mp4: ", f"recording: {far}: File name too long"))
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pose.toml: a folder or file whose name is not UTF-8"):
+        settings(BUNDLE + CAMERA, tmp_path / os.fsdecode(b"caf\xe9"))
 
 
 def test_a_check_says_who_could_read_a_secret(tmp_path: Path) -> None:
