@@ -62,7 +62,8 @@ def run(
     min_score: Annotated[float, typer.Option(min=0, help="Least score of a person; 0 shows everybody the parser suspects")] = 0.1,
     build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
 ) -> None:
-    """Finds the people in pictures or a video, draws them and writes their keypoints. Ctrl-C ends it with complete files."""
+    """Finds the people in pictures or a video, draws them and writes their keypoints. Ctrl-C ends it with complete files, and with exit
+    status 130 where a source with an end was not read to it."""
     frames = open_source(source)
     _check_out(out, source)
     messages = console.messages()
@@ -80,7 +81,7 @@ def run(
         people = count = 0
         began = time.perf_counter()
         outputs = Outputs(_sinks(out, source, frames, engine.contract.skeleton, scores, wanted))
-        with _completed(outputs, pipeline, messages):
+        with _completed(outputs, pipeline, messages) as interruptions:
             for result in bar.track(islice(pipeline, max_frames), total=total, description=_name(source)):
                 outputs.write(result.frame, result.poses)
                 if not count:
@@ -90,16 +91,23 @@ def run(
     messages.print(f"{people} people in {count} frames, {count / took_s:.1f} frames/s with reading, drawing and writing", highlight=False)
     if policy is Policy.LATEST and (dropped := pipeline.counts[0].dropped):
         messages.print(f"{dropped} of {pipeline.counts[0].captured} frames dropped for newer ones", highlight=False)
-    if wanted:
+    if wanted and count:
         messages.print(f"results: {out}", highlight=False)
+    if count and not people:
+        better = "" if bundle else "; edgepose-s, which comes along, is for a first look: --bundle takes a better network"
+        messages.print(f"nobody was found: --min-score 0 shows whom the parser suspects{better}", highlight=False)
+    if interruptions and policy is Policy.EVERY:
+        raise typer.Exit(128 + interruptions[0])
 
 
 @contextmanager
-def _completed(outputs: Outputs, pipeline: Pipeline, messages: Console) -> Iterator[None]:
+def _completed(outputs: Outputs, pipeline: Pipeline, messages: Console) -> Iterator[list[int]]:
     """Completes the files in the end, whatever ends it. The first Ctrl-C (or SIGTERM, SIGHUP) ends the pipeline, so that what is in flight
-    is still written; the second ends that too; none disturbs the completing."""
+    is still written; the second ends that too; none disturbs the completing. Gives the first one's number, when it has come."""
+    interruptions: list[int] = []
 
-    def halt(*_: object) -> None:
+    def halt(number: int, _: object) -> None:
+        interruptions.append(number)
         _handle(endings, _interrupt)
         messages.print("interrupted: completing the files")
         pipeline.halt()
@@ -107,7 +115,7 @@ def _completed(outputs: Outputs, pipeline: Pipeline, messages: Console) -> Itera
     endings = [ending for ending in _ENDINGS if signal.getsignal(ending) is not signal.SIG_IGN]  # nohup's
     before = _handle(endings, halt)
     try:
-        yield
+        yield interruptions
     except EdgePoseError:
         if outputs.frames:
             messages.print(f"frames before this error are in the results: {outputs.frames}", highlight=False)

@@ -123,6 +123,11 @@ def test_pictures_give_drawings_and_both_result_files(call: Call, bundle: Path, 
     assert isinstance(json.loads((tmp_path / "out" / "coco_results.json").read_text()), list)
 
 
+def test_where_nobody_is_found_it_says_what_to_try(call: Call, tmp_path: Path) -> None:
+    done = call("pose-run", picture(tmp_path / "a.png"), "--out", tmp_path / "out")
+    assert done.status == 0 and "nobody was found: --min-score 0" in done.stderr and "--bundle takes a better network" in done.stderr
+
+
 def test_a_camera_of_synthetic_people_is_tracked_into_a_video_and_json_lines(call: Call, bundle: Path, tmp_path: Path) -> None:
     camera = "test:pattern?width=96&height=64&frames=20&pace=free"
     done = call("pose-run", camera, "--bundle", bundle, "--out", tmp_path, "--max-frames", 3, "--smooth", "--jsonl", "--no-openpose")
@@ -134,16 +139,19 @@ def test_a_camera_of_synthetic_people_is_tracked_into_a_video_and_json_lines(cal
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interruption_leaves_complete_files(bundle: Path, tmp_path: Path, ending: signal.Signals) -> None:
-    """A live camera without end, in a process of its own; Ctrl-C, `docker stop` or a closed terminal when the first people are there."""
-    words = ["test:pattern?width=96&height=64&fps=200", "--bundle", str(bundle), "--out", str(tmp_path), "--jsonl", "--no-openpose"]
+@pytest.mark.parametrize("live", [True, False])
+def test_an_interruption_leaves_complete_files(bundle: Path, tmp_path: Path, ending: signal.Signals, live: bool) -> None:
+    """A camera, which has no end, or frames that have one, in a process of its own; Ctrl-C, `docker stop` or a closed terminal when the
+    first people are there."""
+    source = "test:pattern?width=96&height=64&fps=200" + ("" if live else "&pace=free&frames=100000")
+    words = [source, "--bundle", str(bundle), "--out", str(tmp_path), "--jsonl", "--no-openpose"]
     command = [sys.executable, "-c", "from edgepose.runtime.cli import main; main()", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as running:
         assert running.stderr is not None
         told = next(line for line in running.stderr if "OpenVINO" in line)
         running.send_signal(ending)
         told += running.stderr.read()
-    assert running.returncode == 0, told
+    assert running.returncode == (0 if live else 128 + ending), told
     assert "interrupted" in told and "frames/s" in told
     assert {p.name for p in tmp_path.iterdir()} == {"test-pattern.mp4", "coco_results.json", "poses.jsonl"}
     lines = [json.loads(line) for line in (tmp_path / "poses.jsonl").read_text().splitlines()]
