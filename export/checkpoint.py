@@ -27,6 +27,8 @@ COUNTER = "num_batches_tracked"
 NAMES_SHOWN = 3
 # A network is worth naming where at least this share of all keys and shapes agrees.
 NEAR = 0.5
+# A file of a few bytes can ask for any amount of memory: a tensor may say of one stored value that it is repeated.
+REPEATED_AT_MOST = 1 << 24
 # What torch.load lets through from its unpickler and zip reader for files that are torn, foreign or hostile.
 _UNREADABLE = (
     ArithmeticError,
@@ -249,6 +251,11 @@ def _float32(path: Path, name: str, tensor: Tensor) -> Tensor:
     if tensor.is_quantized or tensor.is_meta or tensor.is_complex() or tensor.layout is not torch.strided:
         kind = "quantised" if tensor.is_quantized else "without values (meta)" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
         raise CheckpointError(f"{path}: {name!r} is {kind}: wanted dense real weights; save the network before it is converted")
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > max(stored, REPEATED_AT_MOST):
+        raise CheckpointError(
+            f"{path}: {name!r} repeats {stored} stored values to {tensor.numel()}: wanted dense weights, as networks have"
+        )
     if not tensor.is_floating_point():
         return tensor.detach()
     dense = tensor.detach().to(torch.float32).contiguous()

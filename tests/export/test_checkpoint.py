@@ -202,6 +202,7 @@ def test_safetensors_are_told_how_to_convert(tmp_path: Path) -> None:
         ({"a": torch.tensor([1.0, float("nan")])}, "1 of 2 weights of 'a' are NaN or infinite"),
         ({"fine": torch.ones(1), "b": torch.full((2,), -float("inf"))}, "2 of 2 weights of 'b' are NaN or infinite"),
         ({"a": torch.tensor([1e300], dtype=torch.float64)}, "1 of 1 weights of 'a' are NaN or infinite"),
+        ({"a": torch.zeros(1).expand(10**9, 10**6)}, "'a' repeats 1 stored values to 1000000000000000"),
     ],
     ids=[
         "tensor",
@@ -217,6 +218,7 @@ def test_safetensors_are_told_how_to_convert(tmp_path: Path) -> None:
         "NaN",
         "infinity",
         "overflow",
+        "a petabyte",
     ],
 )
 def test_content_that_is_not_a_set_of_weights_is_described(file: Path, content: Any, words: str) -> None:
