@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,9 +149,11 @@ def _load_into(module: torch.nn.Module, weights: Path, spec: str) -> None:
 
 def _imported(spec: str) -> Callable[[], object]:
     module, _, name = spec.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:  # a console script has its own folder there, and not the one it was called in
+        sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: a relative name, an empty one
         raise ConfigError(f"model {spec!r}: {error}: wanted package.module:factory that can be imported from here") from error
     if not callable(found):
         raise ConfigError(f"model {spec!r}: {name} is not callable")

@@ -226,6 +226,8 @@ def test_an_exported_program_of_another_size_or_with_named_inputs_is_refused(
         ("collections:namedtuple", "missing a required argument: 'typename': wanted a factory that is called without arguments"),
         ("my_networks:nothing", "wanted package.module:factory that can be imported"),
         ("no_such_module:build", "No module named"),
+        ("./my_networks:build", "wanted package.module:factory that can be imported"),
+        (":build", "wanted package.module:factory that can be imported"),
         ("my_networks:not_a_module", "wanted a torch.nn.Module"),
         ("network.bin", "wanted package.module:factory, a .pt2, an .onnx"),
         ("none.onnx", "no such file"),
@@ -235,6 +237,14 @@ def test_models_of_another_form_are_refused(factory_folder: Path, tiny_model: An
     assert factory_folder
     with pytest.raises(ConfigError, match=words):
         network_from_model(spec, None, tiny_model.contract)
+
+
+def test_a_factory_beside_the_one_who_calls_is_found(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `pose-export` is installed, its folder is on Python's path and the current one is not."""
+    (tmp_path / "beside.py").write_text("from torch import nn\n\n\ndef build(): return nn.Identity()\n")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.chdir(tmp_path)
+    assert network_from_model("beside:build", None, tiny_model.contract).module is not None
 
 
 @pytest.mark.needs("bf16")
