@@ -105,6 +105,8 @@ class TorchStage:
         if [isinstance(output, torch.Tensor) for output in several] != [True, True]:
             found = ", ".join(type(output).__name__ for output in several or (outputs,))
             raise ShapeMismatch(f"the network returns {found}: wanted two tensors, (heatmaps, pafs)")
+        if other := [output.dtype for output in outputs if output.dtype is not torch.float32]:
+            raise ShapeMismatch(f"the network returns maps of {other[0]}: wanted torch.float32; have its forward end with .float()")
         return Maps(*(output.numpy() for output in outputs))
 
     def _tensor(self, pictures: Pictures) -> torch.Tensor:
@@ -212,6 +214,8 @@ class IrStage(EngineStage):
 def _check_fit(run: Callable[[Pictures], Maps], contract: ModelContract, batch: int, where: str) -> None:
     """Runs a black batch, so that a contract of another network is told before anything is converted. Raises ShapeMismatch."""
     maps = run(np.zeros((batch, contract.input.height, contract.input.width, 3), np.uint8))
+    if other := [found.dtype for found in (maps.heatmaps, maps.pafs) if found.dtype != np.float32]:
+        raise ShapeMismatch(f"{where}: its outputs are {other[0]}: wanted float32, as every backend gives; convert them in the network")
     check_outputs(contract, maps.heatmaps.shape[1:], maps.pafs.shape[1:], where)
 
 

@@ -152,6 +152,20 @@ def test_an_onnx_that_the_contract_does_not_describe_is_refused_when_it_is_opene
     assert "\n" not in str(caught.value)
 
 
+def test_an_onnx_whose_maps_are_in_another_precision_is_refused_when_it_is_opened(small_bundles: Any, tmp_path: Path) -> None:
+    """ONNX Runtime gives float64 as it is, which the parser refuses at every picture, and TensorRT refuses the plan."""
+    bundle = small_bundles["onnx"].bundle
+    model = load_onnx(bundle.model_path)
+    for output in model.graph.output:
+        node = next(node for node in model.graph.node if output.name in node.output)
+        node.output[:] = [f"{output.name}_single"]
+        model.graph.node.append(onnx.helper.make_node("Cast", [f"{output.name}_single"], [output.name], to=onnx.TensorProto.DOUBLE))
+        output.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save(model, tmp_path / "double.onnx")
+    with pytest.raises(ShapeMismatch, match=r"double\.onnx: its outputs are float64: wanted float32"):
+        OnnxStage("onnx", tmp_path / "double.onnx", bundle.contract, 1)
+
+
 ODD_NETWORKS = """
 from torch import nn
 
@@ -164,7 +178,13 @@ class Odd(nn.Module):
 
     def forward(self, picture):
         heat, paf = self.heat(picture), self.paf(picture)
-        return {"one": heat, "three": (heat, paf, paf), "table": {"heat": heat, "paf": paf}, "exchanged": (paf, heat)}[self.kind]
+        return {
+            "one": heat,
+            "three": (heat, paf, paf),
+            "table": {"heat": heat, "paf": paf},
+            "exchanged": (paf, heat),
+            "half": (heat.bfloat16(), paf.bfloat16()),
+        }[self.kind]
 
 
 class ByName(Odd):
@@ -176,6 +196,7 @@ def one(): return Odd("one")
 def three(): return Odd("three")
 def table(): return Odd("table")
 def exchanged(): return Odd("exchanged")
+def half(): return Odd("half")
 """
 
 
@@ -194,6 +215,7 @@ def odd_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("three", "returns Tensor, Tensor, Tensor: wanted two"),
         ("table", "returns dict: wanted two"),
         ("exchanged", r"the network: output '\w+' is \(2, 6, 8\), the contract wants \(3, 6, 8\)"),
+        ("half", r"returns maps of torch.bfloat16: wanted torch.float32"),
     ],
 )
 def test_a_network_with_other_outputs_is_refused_before_it_is_converted(
