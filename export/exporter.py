@@ -218,6 +218,8 @@ class _Chain:
 
     def _write(self, target: Target, directory: Path) -> tuple[list[Path], CalibrationRecord | None, AccuracyRecord | None]:
         """The bundle's files, the model first, and for a calibrated target what was chosen and measured."""
+        if self._network.ir and target.precision == "fp16":
+            return ir_from_onnx(self._network.ir, directory / "model.xml", target.precision), None, None
         if self._network.ir:
             files = [self._network.ir, self._network.ir.with_suffix(".bin")]
             return [Path(shutil.copyfile(file, directory / f"model{file.suffix}")) for file in files], None, None

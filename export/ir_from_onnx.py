@@ -10,7 +10,10 @@ from edgepose.engines.target import Precision
 
 
 def ir_from_onnx(onnx_path: Path, ir_path: Path, precision: Precision) -> list[Path]:
-    """Writes `ir_path` (.xml) and its .bin, weights in FP16 where `precision` is fp16 and as integers where it is int8; returns both."""
+    """Writes `ir_path` (.xml) and its .bin, weights in FP16 where `precision` is fp16 and as integers where it is int8; returns both.
+
+    `onnx_path` may be an IR as well.
+    """
     ov = import_openvino()
     model = read_model(onnx_path)
     if precision == "int8":

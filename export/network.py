@@ -112,7 +112,17 @@ def network_from_ir(path: Path, contract: ModelContract) -> Network:
     """An OpenVINO IR (.xml with its .bin beside it), taken as it is."""
     _require_file(path)
     _require_file(path.with_suffix(".bin"))
-    first = read_model(path).input().get_partial_shape()[0]
+    inputs = read_model(path).inputs
+    shapes = [each.get_partial_shape() for each in inputs]
+    if [not shape.rank.is_dynamic and len(shape) == 4 for shape in shapes] != [True]:
+        found = ", ".join(map(str, shapes)) or "nothing"
+        raise ConfigError(f"{path}: it takes {found}: wanted one picture tensor, (N, 3, height, width)")
+    if not inputs[0].get_element_type().is_real():
+        kind = inputs[0].get_element_type().get_type_name()
+        raise ConfigError(
+            f"{path}: its input is {kind}: wanted floating-point numbers, because what the contract's mean and std give is none"
+        )
+    first = shapes[0][0]
     batch: Batch = "dynamic" if first.is_dynamic else first.get_length()
     return Network(path.stem, contract, _source(path.name, path.with_suffix(".bin")), ir=path, batch=batch)
 

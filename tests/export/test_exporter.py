@@ -71,6 +71,28 @@ def test_fp16_weights_halve_the_file(small_bundles: Any) -> None:
     assert sizes["ov-fp16"] < 0.6 * sizes["ov-fp32"]
 
 
+def test_an_ir_in_fp32_becomes_one_in_fp16(small_bundles: Any, tmp_path: Path) -> None:
+    """It was copied as it was, under the name of the other target."""
+    given = small_bundles["ov-fp32"].bundle
+    (made,) = export_bundles(network_from_ir(given.model_path, given.contract), [TARGETS["ov-fp16"]], tmp_path)
+    assert made.bundle.manifest.files["model.bin"] == small_bundles["ov-fp16"].bundle.manifest.files["model.bin"]
+
+
+def test_an_ir_that_does_not_take_one_picture_tensor_is_refused(small_network: Network, tmp_path: Path) -> None:
+    import openvino as ov
+
+    shape, free = ov.PartialShape([1, 3, 24, 32]), ov.PartialShape.dynamic()
+    for count, kind, shapes, words in (
+        (2, np.float32, shape, r"it takes \[1,3,24,32\], \[1,3,24,32\]: wanted one picture tensor"),
+        (1, np.float32, free, r"it takes \[\.\.\.\]: wanted one picture tensor"),
+        (1, np.uint8, shape, "its input is u8: wanted floating-point numbers"),
+    ):
+        taken = [ov.opset13.parameter(shapes, kind, name=f"in{index}") for index in range(count)]
+        ov.save_model(ov.Model([ov.opset13.relu(each) for each in taken], taken, "odd"), tmp_path / "odd.xml")
+        with pytest.raises(ConfigError, match=words):
+            network_from_ir(tmp_path / "odd.xml", small_network.contract)
+
+
 def test_a_hop_beyond_its_tolerance_leaves_no_bundle(small_network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(exporter.TOLERANCES, "ov-fp16", Tolerance(1e-9, 0.999))
     with pytest.raises(ParityError, match="hop simplified -> ov-fp16"):
