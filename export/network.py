@@ -102,9 +102,15 @@ def network_from_onnx(path: Path, contract: ModelContract | None) -> Network:
     contract = contract or contract_in(model)
     if contract is None:
         raise ConfigError(f"{path}: its metadata holds no contract: give one with --contract FILE (see docs/contracts.md)")
-    axes = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
-    if not axes:
+    weights = {tensor.name for tensor in model.graph.initializer}  # old files list them among the inputs
+    taken = next((entry for entry in model.graph.input if entry.name not in weights), None)
+    axes = taken.type.tensor_type.shape.dim if taken else ()
+    if not taken or not axes:
         raise ConfigError(f"{path}: it has no input of a known shape: wanted one picture tensor, (N, 3, height, width)")
+    if taken.name != contract.input.name:  # which TensorRT goes by
+        raise ConfigError(
+            f"{path}: its input is {taken.name!r}, the contract's input.name is {contract.input.name!r}: correct the contract"
+        )
     return Network(path.stem, contract, _source(path.name, path), onnx=path, batch=axes[0].dim_value or "dynamic")
 
 

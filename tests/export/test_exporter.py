@@ -152,6 +152,27 @@ def test_an_onnx_whose_metadata_or_input_is_damaged_is_refused(small_bundles: An
         network_from_model(str(tmp_path / "damaged.onnx"), None, small_bundles["onnx"].bundle.contract)
 
 
+def test_an_onnx_that_lists_its_weights_among_its_inputs_is_taken_by_its_picture(small_bundles: Any, tmp_path: Path) -> None:
+    """As files did before IR version 4, the batch then being the first weights' number of channels."""
+    bundle = small_bundles["onnx"].bundle
+    model = load_onnx(bundle.model_path)
+    picture = model.graph.input.pop()
+    for weights in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(weights.name, weights.data_type, weights.dims))
+    model.graph.input.append(picture)
+    onnx.save(model, tmp_path / "old.onnx")
+    assert network_from_model(str(tmp_path / "old.onnx"), None, None).batch == "dynamic"
+
+
+def test_an_onnx_whose_input_has_another_name_than_the_contract_says_is_refused(small_bundles: Any) -> None:
+    """It ran on the CPU, and the plan made of it on the board was refused."""
+    bundle = small_bundles["onnx"].bundle
+    data = bundle.contract.model_dump()
+    data["input"]["name"] = "data"
+    with pytest.raises(ConfigError, match=f"its input is '{bundle.contract.input.name}', the contract's input.name is 'data'"):
+        network_from_model(str(bundle.model_path), None, ModelContract.parse(data, "contract"))
+
+
 @pytest.mark.parametrize(
     ("part", "change", "words"),
     [
