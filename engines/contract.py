@@ -115,6 +115,9 @@ class ModelContract(Record):
     @model_validator(mode="after")
     def _consistent(self) -> ModelContract:
         keypoints, output = len(self.skeleton.keypoints), self.output
+        names = (self.input.name, output.heatmaps, output.pafs)
+        if len({*names}) != len(names) or not all(name and name.isprintable() for name in names):
+            raise ValueError(f"input and outputs are called {', '.join(map(repr, names))}: wanted three different names")
         if output.heatmap_channels != keypoints + output.background:
             with_background = " + background" if output.background else ""
             raise ValueError(f"{output.heatmap_channels} heatmaps for a skeleton of {keypoints} keypoints{with_background}")

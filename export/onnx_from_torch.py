@@ -66,7 +66,7 @@ def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
     try:
         older = version_converter.convert_version(model, opset)
-    except RuntimeError as error:
+    except Exception as error:  # RuntimeError, and the unrelated InferenceError of ONNX's shape inference
         reason = " ".join(str(error).split())[-200:]
         raise ExportError(f"the network cannot be written with operator set {opset} ({reason}): try --opset {_TORCH_OPSET}") from error
     older.ir_version = min(older.ir_version, _IR_VERSION)

@@ -77,6 +77,9 @@ def test_a_contract_file_may_name_its_skeleton_or_a_file_beside_it(tiny_model: A
         ({"input": {"channels": "GBR"}}, "input.channels"),
         ({"input": {"std": [1, 0, 1]}}, "input.std.1"),
         ({"input": {"mean": [float("nan"), 0, 1]}}, "input.mean.0"),
+        ({"output": {"heatmaps": ""}}, "called 'picture', '', 'paf_out': wanted three different names"),
+        ({"output": {"pafs": "heat_out"}}, "called 'picture', 'heat_out', 'heat_out': wanted three different names"),
+        ({"output": {"pafs": "a\0b"}}, "called 'picture', 'heat_out', 'a\\x00b': wanted three different names"),
     ],
 )
 def test_impossible_contracts_are_refused(tiny_model: Any, changes: dict[str, Any], words: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from edgepose.calibration.oks import agreement
 from edgepose.engines import ModelContract, contract_from_json, open_bundle, open_engine
-from edgepose.engines.errors import ConfigError, ParityError, ShapeMismatch
+from edgepose.engines.errors import ConfigError, ExportError, ParityError, ShapeMismatch
 from edgepose.engines.target import target_named
 from edgepose.export import exporter
 from edgepose.export.exporter import export_bundles
@@ -269,6 +270,14 @@ def test_a_network_with_other_outputs_is_refused_before_it_is_converted(
     with pytest.raises(ShapeMismatch, match=words):
         export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_a_weight_of_the_network_has_is_refused(small_network: Network, tmp_path: Path) -> None:
+    data = small_network.contract.model_dump()
+    data["input"]["name"] = "second.bias"
+    network = replace(small_network, contract=ModelContract.parse(data, "contract"))
+    with pytest.raises(ExportError, match="cannot be written with operator set 17"):
+        export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
 
 
 def test_an_exported_program_of_another_size_or_with_named_inputs_is_refused(
