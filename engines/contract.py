@@ -139,11 +139,18 @@ class ModelContract(Record):
 
 
 def contract_from_json(path: Path) -> ModelContract:
-    """Reads a contract file; its `skeleton` is an object, a built-in name, or a JSON file beside it. Raises ConfigError."""
+    """Reads a contract file; its `skeleton` is an object, a built-in name, or a JSON file beside it. Raises ConfigError.
+
+    A std below 1, which makes of 0-255 a range that no network is trained with, is an error: it was written in 0-1 units.
+    """
     data = read_json(path)
     if isinstance(data, dict) and isinstance(data.get("skeleton"), str):
         named = data["skeleton"]
         beside = path.parent / named
         skeleton = skeleton_from_json(beside) if named.endswith(".json") else skeleton_named(named)
         data = {**data, "skeleton": skeleton.model_dump()}
-    return ModelContract.parse(data, str(path))
+    contract = ModelContract.parse(data, str(path))
+    if min(contract.input.std) < 1:
+        shown = ", ".join(f"{level:g}" for level in contract.input.std)
+        raise ConfigError(f"{path}: input.std of {shown}: wanted mean and std in 0-255 units, in which a std of 0.229 is 58.395")
+    return contract

@@ -91,6 +91,13 @@ def test_impossible_contracts_are_refused(tiny_model: Any, changes: dict[str, An
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_contract_in_units_of_0_to_1_is_refused(tiny_model: Any, tmp_path: Path) -> None:
+    """Its network would find nobody, without a word."""
+    wrong = {**tiny_model.contract.input.model_dump(), "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    with pytest.raises(ConfigError, match=r"input\.std of 0\.229, 0\.224, 0\.225: wanted mean and std in 0-255 units"):
+        contract_from_json(write(tmp_path / "c.json", tiny_model.contract, input=wrong))
+
+
 def test_a_missing_file_and_a_file_that_is_not_json_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         contract_from_json(tmp_path / "none.json")
