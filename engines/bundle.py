@@ -207,7 +207,8 @@ def bundle_directory(path: Path) -> Iterator[Path]:
             yield fresh
             _replace(fresh, path, Path(scratch) / "replaced")
     except OSError as error:
-        raise SinkError(f"{error.filename or path}: {error.strerror or error}: a bundle cannot be written there") from error
+        place = error.filename2 or error.filename or path  # the second one is where something was copied to
+        raise SinkError(f"{place}: {error.strerror or error}: a bundle cannot be written there") from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -253,13 +254,12 @@ def _replace(fresh: Path, path: Path, replaced: Path) -> None:
     """Renames `fresh` to `path`; an older bundle steps aside first and comes back if the rename fails."""
     if not (fresh / MANIFEST).is_file():
         raise RuntimeError("a bundle was closed without a manifest")
-    older = path.is_dir()
-    if older:
-        path.rename(replaced)
     try:
+        if path.is_dir():
+            path.rename(replaced)
         fresh.rename(path)
-    except OSError:
-        if older:
+    except BaseException:  # Ctrl-C may fall between the two
+        if replaced.is_dir() and not path.exists():
             replaced.rename(path)
         raise
     shutil.rmtree(replaced, ignore_errors=True)

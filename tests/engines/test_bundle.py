@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -127,6 +128,27 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_older_bundle(bundle: Bundle
         raise ValueError("proof failed")
     assert open_bundle(bundle.path) == bundle
     assert [p.name for p in bundle.path.parent.iterdir()] == ["tiny.pose"]
+
+
+def test_ctrl_c_between_the_two_renames_keeps_the_older_bundle(bundle: Bundle, tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if path == bundle.path:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle.path, tiny_model)
+    assert open_bundle(bundle.path) == bundle
+    assert [p.name for p in bundle.path.parent.iterdir()] == ["tiny.pose"]
+
+
+def test_a_full_disk_is_told_of_the_file_that_has_no_room_and_not_of_the_one_that_was_copied(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"^model\.pose/copy: No space left"), bundle_directory(tmp_path / "tiny.pose"):
+        raise OSError(errno.ENOSPC, "No space left on device", "scratch/original", None, "model.pose/copy")  # as shutil.copyfile does
 
 
 def test_a_second_write_replaces_the_whole_bundle(bundle: Bundle, tiny_model: Any) -> None:
