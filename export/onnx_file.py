@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.errors import BackendUnavailable, ConfigError, ExportError
+from edgepose.engines.errors import BackendUnavailable, ConfigError, ExportError, SinkError
 from edgepose.engines.record import Record
 
 if TYPE_CHECKING:
@@ -39,11 +39,15 @@ def load_onnx(path: Path) -> ModelProto:
 
 
 def save_onnx(model: ModelProto, path: Path, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> list[Path]:
-    """Writes and checks a model; returns the files written. Raises ExportError where the checker refuses it."""
+    """Writes and checks a model; returns the files written. Raises ExportError where the checker refuses it,
+    SinkError where there is no room."""
     onnx = import_onnx()
     data = path.with_name(f"{path.name}.data")
     external = weights_bytes(model) > external_above_bytes
-    onnx.save_model(model, str(path), save_as_external_data=external, location=data.name, size_threshold=1024)
+    try:
+        onnx.save_model(model, str(path), save_as_external_data=external, location=data.name, size_threshold=1024)
+    except OSError as error:
+        raise SinkError(f"{path}: {error.strerror or error}: a model cannot be written there") from error
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except onnx.checker.ValidationError as error:

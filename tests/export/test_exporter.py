@@ -15,7 +15,7 @@ import torch
 
 from edgepose.calibration.oks import agreement
 from edgepose.engines import ModelContract, contract_from_json, open_bundle, open_engine
-from edgepose.engines.errors import ConfigError, ExportError, ParityError, ShapeMismatch
+from edgepose.engines.errors import ConfigError, ExportError, ParityError, ShapeMismatch, SinkError
 from edgepose.engines.target import target_named
 from edgepose.export import exporter
 from edgepose.export.exporter import export_bundles
@@ -137,6 +137,11 @@ def test_models_above_the_protobuf_limit_keep_their_weights_beside_them(small_bu
     assert {w.name: w.raw_data for w in again.graph.initializer} == {
         w.name: w.raw_data for w in load_onnx(small_bundles["onnx"].bundle.model_path).graph.initializer
     }
+
+
+def test_a_scratch_folder_without_room_is_told_in_one_line(small_bundles: Any) -> None:
+    with pytest.raises(SinkError, match="/dev/full: No space left on device: a model cannot be written there"):
+        save_onnx(load_onnx(small_bundles["onnx"].bundle.model_path), Path("/dev/full"))
 
 
 def test_an_onnx_whose_metadata_or_input_is_damaged_is_refused(small_bundles: Any, tmp_path: Path) -> None:
