@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -211,7 +212,12 @@ def picture_sample(path: Path, count: int, network: Network) -> Pictures:
 
 
 def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<28}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+    )
     return console.progress(*columns, TimeElapsedColumn())
 
 
@@ -222,7 +228,7 @@ def _report(made: Sequence[Export], as_json: bool) -> None:
     messages = console.messages()
     messages.print(_table(made))
     for one in made:
-        messages.print(f"{one.bundle.path}  [dim]{one.execution}[/dim]", highlight=False)
+        messages.print(f"{escape(str(one.bundle.path))}  [dim]{one.execution}[/dim]", highlight=False)
         if (accuracy := one.bundle.manifest.accuracy) and (calibration := one.bundle.manifest.calibration):
             messages.print(f"  {_calibrated(calibration, accuracy)}", highlight=False)
 
@@ -252,7 +258,7 @@ def _table(made: Sequence[Export]) -> Table:
     """One row a hop, narrow enough for a terminal of 80 columns."""
     hops = list(dict.fromkeys(hop for one in made for hop in one.bundle.manifest.parity))
     pictures = f"{hops[0].pictures} {'pieces of structured noise' if hops[0].noise else 'pictures'}"
-    outputs = [tensor.tensor for tensor in hops[0].tensors]
+    outputs = [escape(tensor.tensor) for tensor in hops[0].tensors]
     title = f"Parity on {pictures}: relative RMSE of {' and '.join(outputs)}, poses by OKS"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in ("hop", *outputs, "allowed", "persons", "OKS min", "mean", "missed", "extra"):

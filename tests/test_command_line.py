@@ -248,6 +248,15 @@ def test_pose_export_ends_with_2_for_an_option_that_says_nothing(
     assert done.status == 2 and option in done.stderr and words in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_pose_export_names_what_it_wrote_whatever_its_name(call: Call, bundle: Path, tmp_path: Path) -> None:
+    """Rich takes what stands in brackets for markup."""
+    folder = bundle.parent.parent
+    given = ("--model", folder / "tiny.onnx", "--contract", folder / "contract.json", "--target", "onnx")
+    done = call("pose-export", *given, "--out", tmp_path / "[b]" / "x[", "--name", "net[red]")
+    assert done.status == 0, done.stderr
+    assert str(tmp_path / "[b]" / "x[" / "net[red]-24x32.onnx.pose") in done.stderr
+
+
 def test_pose_export_wants_a_drop_that_is_a_number_and_an_operator_set_that_there_is(call: Call, tmp_path: Path) -> None:
     arch = ("pose-export", "--arch", "edgepose-n", "--out", tmp_path)
     drop = call(*arch, "--target", "ov-int8", "--calib", "x", "--coco", "y", "--max-ap-drop", "nan")
