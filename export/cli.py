@@ -80,7 +80,10 @@ def export(
     overflow_fix: Annotated[
         bool | None, typer.Option(help="For ov-int8: half the weights' range, for CPUs without VNNI; default: as this CPU needs")
     ] = None,
-    opset: Annotated[int, typer.Option(min=13, help="ONNX operator set; 17 is the newest that TensorRT 8.5 reads")] = OPSET,
+    opset: Annotated[
+        int | None,
+        typer.Option(min=13, help=f"ONNX operator set of a PyTorch network; default {OPSET}, the newest that TensorRT 8.5 reads"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, instead of the table")] = False,
 ) -> None:
     """Converts a trained pose network and proves each conversion, down to the decoded poses."""
@@ -124,7 +127,7 @@ def export(
         def tick(done: int, whole: int) -> None:
             progress.update(bar, completed=done, total=whole)
 
-        made = export_bundles(network, targets, out, settled, pictures, opset, say, calibration, tick)
+        made = export_bundles(network, targets, out, settled, pictures, opset or OPSET, say, calibration, tick)
         progress.update(bar, completed=1, total=1, description="done")
     _report(made, as_json)
 
@@ -133,21 +136,29 @@ def _network(arch: str, weights: Path | None, model: str, contract: Path | None,
     if bool(arch) == bool(model):
         raise typer.BadParameter("give either --arch (with --weights) or --model")
     if model:
+        _refuse_unread("is for --arch: the contract of --model says its skeleton", skeleton=skeleton or None)
         return network_from_model(model, weights, _contract(contract))
+    _refuse_unread("is for --model: an --arch has its own", contract=contract)
     return network_from_architecture(arch, weights, _skeleton(skeleton))
 
 
 def _refuse_idle(**options: object) -> None:
     """A gate that nobody asks must not look as if it held."""
+    _refuse_unread("is for INT8 that is calibrated here: wants --calib, an INT8 target and a network that is no IR", **options)
+
+
+def _refuse_unread(why: str, **options: object) -> None:
+    """What is given and would not be looked at, by its name on the command line."""
     for name, value in options.items():
         if value is not None:
-            why = "is for INT8 that is calibrated here: wants --calib, an INT8 target and a network that is no IR"
             raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
 
 
-def _check_opset(opset: int, network: Network) -> None:
+def _check_opset(opset: int | None, network: Network) -> None:
     """Above what onnx knows the exporter falls back on its own, without a word."""
-    if (network.module or network.program) and opset > (newest := import_onnx().defs.onnx_opset_version()):
+    if not (network.module or network.program):
+        _refuse_unread("is for a PyTorch network: a model file keeps its own", opset=opset)
+    elif opset and opset > (newest := import_onnx().defs.onnx_opset_version()):
         raise typer.BadParameter(f"{opset}: the newest that onnx knows here is {newest}", param_hint="--opset")
 
 

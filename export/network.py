@@ -136,6 +136,8 @@ def network_from_ir(path: Path, contract: ModelContract) -> Network:
 def network_from_model(spec: str, weights: Path | None, contract: ModelContract | None) -> Network:
     """What `--model` names, by its form. Raises ConfigError where the form is unknown or a contract is missing."""
     path = Path(spec)
+    if weights and path.suffix in (".onnx", ".pt2", ".xml"):
+        raise ConfigError(f"{weights}: {spec} holds its own weights: leave --weights out, or give the factory that they are for")
     if path.suffix == ".onnx":
         return network_from_onnx(path, contract)
     if contract is None:

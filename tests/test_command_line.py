@@ -223,6 +223,7 @@ def test_pose_export_refuses_what_cannot_work(call: Call, tmp_path: Path, bundle
     refused(call(*exists, "--out", tmp_path / "file" / "out"), "cannot be written there")
     refused(call(*exists, "--out", tmp_path / "out", "--verify", tmp_path / "nowhere"), "nowhere")
     refused(call(*exists, "--out", tmp_path / "out", "--input-size", "32x32"), "fixed input size")
+    refused(call(*exists, "--out", tmp_path / "out", "--weights", tmp_path / "text.pth"), "tiny.onnx holds its own weights")
     refused(call("pose-export", "--model", model, "--target", "ov-fp32"), "--contract FILE")
     assert not (tmp_path / "out").exists()
 
@@ -237,6 +238,8 @@ def test_pose_export_refuses_what_cannot_work(call: Call, tmp_path: Path, bundle
         ("--min-oks", "nan", "wanted an OKS from 0 to 1"),
         ("--input-size", "²x²", "wanted HEIGHTxWIDTH"),
         ("--batch", "³", "wanted a number"),
+        ("--skeleton", "coco18", "the contract of --model says its skeleton"),
+        ("--opset", "13", "a model file keeps its own"),
     ],
 )
 def test_pose_export_ends_with_2_for_an_option_that_says_nothing(
@@ -261,6 +264,8 @@ def test_pose_export_wants_a_drop_that_is_a_number_and_an_operator_set_that_ther
     arch = ("pose-export", "--arch", "edgepose-n", "--out", tmp_path)
     drop = call(*arch, "--target", "ov-int8", "--calib", "x", "--coco", "y", "--max-ap-drop", "nan")
     assert drop.status == 2 and "wanted a difference of AP" in drop.stderr
+    contract = call(*arch, "--target", "onnx", "--contract", "mine.json")
+    assert contract.status == 2 and "an --arch has its own" in contract.stderr
     opset = call(*arch, "--target", "onnx", "--opset", "99")
     assert opset.status == 2 and "the newest that onnx knows here" in opset.stderr
 
