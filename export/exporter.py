@@ -255,7 +255,8 @@ class _Chain:
             return IrStage(target.name, openvino, model, target.precision, self._size), openvino
         onnxruntime = engine_from_onnx(model, contract, "CPU", 1, self._size, target.backend == "tensorrt")
         self._open_engines.callback(onnxruntime.close)
-        return OnnxEngineStage("bundle", onnxruntime, model, self._size), onnxruntime
+        name = "bundle" if target.name == "onnx" else target.name  # "onnx" is what PyTorch's exporter wrote
+        return OnnxEngineStage(name, onnxruntime, model, self._size), onnxruntime
 
     def _proven(self, target: Target, stage: Stage) -> tuple[HopParity, ...]:
         """The last hop, and the whole way from the first stage."""

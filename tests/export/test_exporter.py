@@ -42,6 +42,11 @@ def test_a_bundle_says_everything_about_itself(small_bundles: Any, small_network
     ]  # fmt: skip
 
 
+def test_each_trt_target_has_hops_of_its_own_name(tiny_bundles: dict[str, Path]) -> None:
+    hops = [hop.hop for hop in open_bundle(tiny_bundles["trt-fp32"]).manifest.parity]
+    assert hops == ["onnx -> simplified", "simplified -> trt-fp32", "onnx -> trt-fp32"]
+
+
 def test_the_onnx_carries_contract_and_origin_and_only_operators_of_opset_17(small_bundles: Any, small_network: Network) -> None:
     model = load_onnx(small_bundles["onnx"].bundle.model_path)
     assert contract_in(model) == small_network.contract
