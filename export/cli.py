@@ -238,6 +238,8 @@ def _report(made: Sequence[Export], as_json: bool) -> None:
         return
     messages = console.messages()
     messages.print(_table(made))
+    if any(hop.poses and not hop.poses.persons for hop in made[0].bundle.manifest.parity[:1]):
+        messages.print("nobody is found on these pictures, so no pose was compared: verify on pictures of people, or correct the contract")
     for one in made:
         messages.print(f"{escape(str(one.bundle.path))}  [dim]{one.execution}[/dim]", highlight=False)
         if (accuracy := one.bundle.manifest.accuracy) and (calibration := one.bundle.manifest.calibration):
@@ -282,6 +284,6 @@ def _table(made: Sequence[Export]) -> Table:
 def _figures(hop: HopParity) -> list[str]:
     errors = [f"{tensor.relative_rmse:.1e}" for tensor in hop.tensors]
     poses = hop.poses
-    oks = [f"{poses.oks_min:.4f}", f"{poses.oks_mean:.4f}"] if poses else []
+    oks = ([f"{poses.oks_min:.4f}", f"{poses.oks_mean:.4f}"] if poses.persons else ["", ""]) if poses else []
     people = [str(poses.persons), *oks, str(poses.missed), str(poses.extra)] if poses else []
     return [*errors, f"{hop.tensors[0].tolerance:.0e}", *people]

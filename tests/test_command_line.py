@@ -260,6 +260,18 @@ def test_pose_export_names_what_it_wrote_whatever_its_name(call: Call, bundle: P
     assert str(tmp_path / "[b]" / "x[" / "net[red]-24x32.onnx.pose") in done.stderr
 
 
+def test_pose_export_says_that_pictures_without_people_prove_no_pose(call: Call, bundle: Path, tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((48, 64, 3), 90, np.uint8))
+    folder = bundle.parent.parent
+    given = ("--model", folder / "tiny.onnx", "--contract", folder / "contract.json", "--target", "onnx", "--out", tmp_path)
+    done = call("pose-export", *given, "--verify", tmp_path / "wall.png")
+    assert done.status == 0, done.stderr
+    assert "nobody is found on these pictures, so no pose was compared" in done.stderr and "1.0000" not in done.stderr
+
+
 def test_pose_export_wants_a_drop_that_is_a_number_and_an_operator_set_that_there_is(call: Call, tmp_path: Path) -> None:
     arch = ("pose-export", "--arch", "edgepose-n", "--out", tmp_path)
     drop = call(*arch, "--target", "ov-int8", "--calib", "x", "--coco", "y", "--max-ap-drop", "nan")
