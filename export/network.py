@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import BackendUnavailable, ConfigError, ExportError
 from edgepose.engines.openvino_ import read_model
 from edgepose.engines.skeleton import Skeleton
-from edgepose.export.onnx_file import contract_in, load_onnx
+from edgepose.export.onnx_file import contract_in, external_files, load_onnx
 from edgepose.export.onnx_from_torch import Batch
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def network_from_onnx(path: Path, contract: ModelContract | None) -> Network:
         raise ConfigError(
             f"{path}: its input is {taken.name!r}, the contract's input.name is {contract.input.name!r}: correct the contract"
         )
-    return Network(path.stem, contract, _source(path.name, path), onnx=path, batch=axes[0].dim_value or "dynamic")
+    source = _source(path.name, path, [path.parent / name for name in external_files(path)])
+    return Network(path.stem, contract, source, onnx=path, batch=axes[0].dim_value or "dynamic")
 
 
 def network_from_ir(path: Path, contract: ModelContract) -> Network:
@@ -187,5 +189,8 @@ def _require_file(path: Path) -> None:
         raise ConfigError(f"{path}: no such file")
 
 
-def _source(network: str, weights: Path) -> SourceRecord:
-    return SourceRecord(network=network, weights=weights.name, sha256=record_of(weights).sha256)
+def _source(network: str, weights: Path, beside: Sequence[Path] = ()) -> SourceRecord:
+    """Where weights lie in further files `beside`, the digest is that of all files' digests."""
+    digests = [record_of(path).sha256 for path in (weights, *beside)]
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest() if beside else digests[0]
+    return SourceRecord(network=network, weights=weights.name, sha256=digest)

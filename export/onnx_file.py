@@ -38,6 +38,12 @@ def load_onnx(path: Path) -> ModelProto:
     return model
 
 
+def external_files(path: Path) -> list[str]:
+    """Names of the files beside a model that hold weights of it."""
+    tensors = import_onnx().load(str(path), load_external_data=False).graph.initializer
+    return sorted({entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"})
+
+
 def save_onnx(model: ModelProto, path: Path, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> list[Path]:
     """Writes and checks a model; returns the files written. Raises ExportError where the checker refuses it,
     SinkError where there is no room."""

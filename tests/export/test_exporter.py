@@ -144,6 +144,15 @@ def test_models_above_the_protobuf_limit_keep_their_weights_beside_them(small_bu
     }
 
 
+def test_the_digest_of_an_onnx_covers_the_weights_that_lie_beside_it(small_bundles: Any, tmp_path: Path) -> None:
+    save_onnx(load_onnx(small_bundles["onnx"].bundle.model_path), tmp_path / "model.onnx", external_above_bytes=100)
+    given = network_from_model(str(tmp_path / "model.onnx"), None, None).source
+    data = bytearray((tmp_path / "model.onnx.data").read_bytes())
+    data[0] ^= 1
+    (tmp_path / "model.onnx.data").write_bytes(data)
+    assert network_from_model(str(tmp_path / "model.onnx"), None, None).source.sha256 != given.sha256
+
+
 def test_a_scratch_folder_without_room_is_told_in_one_line(small_bundles: Any) -> None:
     with pytest.raises(SinkError, match="/dev/full: No space left on device: a model cannot be written there"):
         save_onnx(load_onnx(small_bundles["onnx"].bundle.model_path), Path("/dev/full"))
