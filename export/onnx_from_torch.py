@@ -69,8 +69,18 @@ def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except Exception as error:  # RuntimeError, and the unrelated InferenceError of ONNX's shape inference
         reason = " ".join(str(error).split())[-200:]
         raise ExportError(f"the network cannot be written with operator set {opset} ({reason}): try --opset {_TORCH_OPSET}") from error
+    _drop_left_over(older)
     older.ir_version = min(older.ir_version, _IR_VERSION)
     return older
+
+
+def _drop_left_over(model: onnx.ModelProto) -> None:
+    """The converter leaves an attribute of operator set 18 behind, at its default: no older Reduce (of a squeeze-and-excitation block, say)
+    knows it but ReduceSum."""
+    for node in model.graph.node:
+        if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum":
+            for attribute in [each for each in node.attribute if each.name == "noop_with_empty_axes" and not each.i]:
+                node.attribute.remove(attribute)
 
 
 @contextmanager

@@ -247,6 +247,7 @@ class Odd(nn.Module):
             "table": {"heat": heat, "paf": paf},
             "exchanged": (paf, heat),
             "half": (heat.bfloat16(), paf.bfloat16()),
+            "excited": (heat * heat.mean((2, 3), keepdim=True).sigmoid(), paf / paf.norm(dim=1, keepdim=True)),
         }[self.kind]
 
 
@@ -260,6 +261,7 @@ def three(): return Odd("three")
 def table(): return Odd("table")
 def exchanged(): return Odd("exchanged")
 def half(): return Odd("half")
+def excited(): return Odd("excited")
 """
 
 
@@ -289,6 +291,13 @@ def test_a_network_with_other_outputs_is_refused_before_it_is_converted(
     with pytest.raises(ShapeMismatch, match=words):
         export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_means_and_norms_are_written_with_operator_set_17(odd_networks: Any, tiny_model: Any, tmp_path: Path) -> None:
+    """As in every squeeze-and-excitation block. The maps are proven by the export itself."""
+    network = network_from_model("odd_networks:excited", None, tiny_model.contract)
+    (made,) = export_bundles(network, [TARGETS["onnx"]], tmp_path / "out")
+    assert odd_networks and made.bundle.manifest.opset == 17
 
 
 def test_a_name_that_a_weight_of_the_network_has_is_refused(small_network: Network, tmp_path: Path) -> None:
