@@ -74,7 +74,7 @@ class Training:
             self._stock.add(supply.next())
 
     def learn(self, supply: Supply) -> Losses:
-        """One step, after `fill`. The losses are those before it, without gradients."""
+        """One step, after `fill`. The losses are those before it, without gradients. Raises ConfigError where the training diverges."""
         self._restock(supply)
         batch = self._stock.draw(self._settings.batch, self._random)
         rate = learning_rate(self._settings.learning_rate, self.step, self.progress)
@@ -96,7 +96,13 @@ class Training:
             found = self._run(pictures)
         loss = losses(found, wanted, self._background)
         loss.total.backward()
-        nn.utils.clip_grad_norm_(self.pupil.parameters(), _LONGEST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(self.pupil.parameters(), _LONGEST_GRADIENT)
+        if not norm.isfinite():  # a step along it would make every weight NaN, and the next save would keep them
+            found = f"loss of maps {loss.maps:.3g}, of features {loss.features:.3g}"
+            raise ConfigError(
+                f"step {self.step + 1}: the gradient is {norm:.3g} ({found}): what was saved before stays: try a smaller --learning-rate,"
+                " with another --out if it does not recover"
+            )
         for optimiser in self._optimisers:
             optimiser.step()
         return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,15 @@ def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str],
     refused(distill(*options, "--out", weights, "--optimiser", "adamw"), "belongs to another teacher or optimiser")
     state.write_bytes(state.read_bytes()[:1000])
     refused(distill(*options, "--out", weights), "not a training that pose-distill saved", "remove it to begin anew")
+
+
+def test_a_training_that_diverges_ends_before_it_spoils_what_was_saved(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
+    files = [uninterrupted, uninterrupted.with_suffix(".state.pt")]
+    weights, state = (Path(shutil.copy(file, tmp_path)) for file in files)
+
+    refused(distill(*options, "--out", weights, "--steps", STEPS + 50, "--learning-rate", "1e30"), "the gradient is nan", "--learning-rate")
+
+    assert [weights.read_bytes(), state.read_bytes()] == [file.read_bytes() for file in files]
 
 
 @pytest.mark.parametrize(
