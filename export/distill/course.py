@@ -25,6 +25,7 @@ _SHOWN = 6
 _FIRST_SHEET = 1 << 40
 """Number of the batch that sheets show: one that no training reaches."""
 _SMOOTHED_STEPS = 100
+_WEIGHTS_SUFFIXES = (".pth", ".pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,20 @@ class Files:
 
     @property
     def state(self) -> Path:
-        return self.weights.with_suffix(".state.pt")
+        return self._beside(".state.pt")
 
     @property
     def diary(self) -> Path:
-        return self.weights.with_suffix(".jsonl")
+        return self._beside(".jsonl")
 
     @property
     def sheets(self) -> Path:
-        return self.weights.with_suffix(".sheets")
+        return self._beside(".sheets")
+
+    def _beside(self, suffix: str) -> Path:
+        """A name like run-0.001 has no suffix: another training may be called run-0.002."""
+        name = self.weights.stem if self.weights.suffix in _WEIGHTS_SUFFIXES else self.weights.name
+        return self.weights.with_name(name + suffix)
 
 
 class Course:

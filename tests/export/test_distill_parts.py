@@ -21,6 +21,7 @@ from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folders
 from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_panels, random_view
 from edgepose.export.distill.clock import WorkingClock
+from edgepose.export.distill.course import Files
 from edgepose.export.distill.features import bottlenecks
 from edgepose.export.distill.labels import CocoPeople
 from edgepose.export.distill.optimiser import Muon, learning_rate, orthogonalised
@@ -368,6 +369,15 @@ def test_a_checkpoint_is_known_by_its_weights(assets: Path) -> None:
 def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file or bundle: wanted a bundle made by pose-export, or a checkpoint"):
         open_teacher(tmp_path / "none.pth", 4, SIDE, CPU)
+
+
+def test_trainings_whose_names_end_in_numbers_have_files_of_their_own() -> None:
+    names = ["student.pth", "run-0.001", "run-0.002"]
+
+    files = [Files(Path("out") / name) for name in names]
+
+    assert files[0].state == Path("out/student.state.pt") and files[0].sheets == Path("out/student.sheets")
+    assert files[1].state == Path("out/run-0.001.state.pt") and files[2].diary == Path("out/run-0.002.jsonl")
 
 
 def test_a_video_is_no_album(assets: Path) -> None:
