@@ -22,7 +22,7 @@ from edgepose.export.distill.settings import Settings
 from edgepose.export.distill.supply import Supply
 from edgepose.export.distill.teacher import Teacher, open_teacher
 from edgepose.export.distill.training import Training
-from edgepose.export.networks.edgepose import SIZES, EdgePose, edgepose_input
+from edgepose.export.networks.edgepose import SIZES, EdgePose, Size, edgepose_input
 from edgepose.runtime.complete_file import make_folder
 
 Say = Callable[[str], None]
@@ -61,15 +61,23 @@ def distill(request: Request, say: Say, listener: Listener, stop: threading.Even
     `say` is told what is being done before the first step. Raises ConfigError, SourceError, CheckpointError, BundleCorrupt,
     EngineLoadError, BackendUnavailable or SinkError.
     """
-    settings, files = request.settings, Files(request.out)
-    size = _size(settings.student)
-    device = _device(request.device)
+    _check_place(request)
+    size, device = SIZES[_size(request.settings.student)], _device(request.device)
+    files = Files(request.out)
     make_folder(files.sheets)
+    with Diary(files.diary).claimed():
+        return _distilled(request, files, size, device, say, listener, stop)
+
+
+def _distilled(
+    request: Request, files: Files, size: Size, device: torch.device, say: Say, listener: Listener, stop: threading.Event
+) -> Distilled:
+    settings = request.settings
     say("open the teacher")
     teacher = open_teacher(request.teacher, _TEACHER_BATCH, settings.crop, device)
     contract = student_contract(teacher.contract)
     torch.manual_seed(settings.seed)
-    network = EdgePose(SIZES[size], contract.output.heatmap_channels, contract.output.paf_channels)
+    network = EdgePose(size, contract.output.heatmap_channels, contract.output.paf_channels)
     maps = contract.output.heatmap_channels + contract.output.paf_channels
     training = Training(Pupil(network, maps, teacher.feature_channels), teacher.contract, contract, settings, device)
     if files.state.exists():
@@ -99,6 +107,14 @@ def student_contract(teacher: ModelContract) -> ModelContract:
         background=output.background,
     )
     return ModelContract(input=taken, output=given, skeleton=teacher.skeleton)
+
+
+def _check_place(request: Request) -> None:
+    out, teacher = request.out, request.teacher
+    if out.is_dir():
+        raise ConfigError(f"{out}: is a folder: wanted the name of a file for the weights, {out / 'student.pth'} say")
+    if out.exists() and teacher.exists() and out.samefile(teacher):
+        raise ConfigError(f"{out}: is the teacher, which the student's weights would replace: give another --out")
 
 
 def _size(student: str) -> str:

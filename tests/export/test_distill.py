@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 from edgepose.engines.target import target_named
 from edgepose.export.checkpoint import load_state_dict
 from edgepose.export.distill.course import save_weights
+from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.distiller import Request
 from edgepose.export.distill.distiller import distill as run_distillation
 from edgepose.export.distill.settings import Settings
@@ -173,6 +174,25 @@ def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str],
     refused(distill(*options, "--out", weights, "--optimiser", "adamw"), "belongs to another teacher or optimiser")
     state.write_bytes(state.read_bytes()[:1000])
     refused(distill(*options, "--out", weights), "not a training that pose-distill saved", "remove it to begin anew")
+
+
+def test_weights_go_neither_to_a_folder_nor_over_their_teacher(options: list[str], tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.pth"
+    save_weights(teacher, EdgePose(SIZES["n"]), {})
+    before = teacher.read_bytes()
+
+    refused(distill(*options, "--out", tmp_path), "is a folder: wanted the name of a file for the weights")
+    refused(distill(*options, "--teacher", teacher, "--out", tmp_path / "." / "teacher.pth"), "is the teacher", "give another --out")
+
+    assert teacher.read_bytes() == before
+
+
+def test_two_trainings_do_not_write_the_same_files_at_once(options: list[str], tmp_path: Path) -> None:
+    weights = tmp_path / "student.pth"
+    with Diary(weights.with_suffix(".jsonl")).claimed():
+        refused(distill(*options, "--out", weights, "--steps", 1), "another pose-distill writes it at this moment", "give another --out")
+
+    assert distill(*options, "--out", weights, "--steps", 1).exit_code == 0
 
 
 def test_a_training_that_diverges_ends_before_it_spoils_what_was_saved(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:

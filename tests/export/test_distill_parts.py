@@ -22,6 +22,7 @@ from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folder
 from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_panels, random_view
 from edgepose.export.distill.clock import WorkingClock
 from edgepose.export.distill.course import Files
+from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.features import bottlenecks
 from edgepose.export.distill.labels import CocoPeople
 from edgepose.export.distill.optimiser import Muon, learning_rate, orthogonalised
@@ -378,6 +379,16 @@ def test_trainings_whose_names_end_in_numbers_have_files_of_their_own() -> None:
 
     assert files[0].state == Path("out/student.state.pt") and files[0].sheets == Path("out/student.sheets")
     assert files[1].state == Path("out/run-0.001.state.pt") and files[2].diary == Path("out/run-0.002.jsonl")
+
+
+def test_a_torn_line_of_the_diary_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "student.jsonl"
+    path.write_text('{"event": "progr')
+
+    for step in (1, 2):
+        Diary(path).write("progress", {"step": step})
+
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()[1:]] == [1, 2]
 
 
 def test_a_video_is_no_album(assets: Path) -> None:
