@@ -1,7 +1,9 @@
-"""Weights from a checkpoint file: `load_state_dict` reads it, `load_weights` puts it into a network. Whatever does not fit is an error."""
+"""Weights from a checkpoint file: `load_state_dict` reads it, `load_weights` puts it into a network. Whatever does not fit is an error.
+`save_content` writes such a file."""
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import struct
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from edgepose.engines.errors import CheckpointError
 from edgepose.export.networks.catalogue import ARCHITECTURES, Architecture
+from edgepose.runtime.complete_file import write_complete
 
 Kinds = dict[str, str]
 """Name of a tensor -> its shape, and its type where that is not floating-point, in words."""
@@ -65,6 +68,16 @@ def content_of(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(f"{path}: {_unreadable(error)}") from error
+
+
+def save_content(path: Path, content: Any) -> None:
+    """What `content_of` reads; the file is complete or as it was. Raises SinkError.
+
+    By way of memory: of a full disk torch's own writer says only that its position is unexpected.
+    """
+    written = io.BytesIO()
+    torch.save(content, written)
+    write_complete(path, written.getvalue())
 
 
 def load_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:

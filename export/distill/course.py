@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from edgepose.engines.contract import ModelContract
+from edgepose.export.checkpoint import save_content
 from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.pupil import Losses
 from edgepose.export.distill.settings import Settings
@@ -19,7 +19,6 @@ from edgepose.export.distill.sheet import write_sheet
 from edgepose.export.distill.supply import Batch, Supply
 from edgepose.export.distill.teacher import Lesson
 from edgepose.export.distill.training import Training
-from edgepose.runtime.complete_file import completed, hidden
 
 _SHOWN = 6
 _FIRST_SHEET = 1 << 40
@@ -153,5 +152,4 @@ def save_weights(path: Path, student: nn.Module, cfg: dict[str, str]) -> None:
     in FP32. Raises SinkError."""
     state = {name: value.half() if value.ndim == 4 else value for name, value in student.state_dict().items()}
     kept = {name: value.contiguous().cpu() for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    with completed(path):
-        torch.save({"state_dict": kept, "cfg": cfg}, hidden(path))
+    save_content(path, {"state_dict": kept, "cfg": cfg})

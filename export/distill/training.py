@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import CheckpointError, ConfigError
-from edgepose.export.checkpoint import content_of
+from edgepose.export.checkpoint import content_of, save_content
 from edgepose.export.distill.augment import Camera
 from edgepose.export.distill.clock import WorkingClock
 from edgepose.export.distill.optimiser import Muon, learning_rate
@@ -23,7 +23,6 @@ from edgepose.export.distill.pupil import Losses, Pupil, losses
 from edgepose.export.distill.settings import Settings
 from edgepose.export.distill.supply import Stock, Supply
 from edgepose.export.distill.teacher import Lesson
-from edgepose.runtime.complete_file import completed, hidden
 
 _VERSION = 2
 _BATCHES_STOCKED_FIRST = 8
@@ -136,8 +135,7 @@ class Training:
             "owed": self._owed,
             "worked_s": self.clock.worked_s,
         }
-        with completed(path):
-            torch.save(state, hidden(path))
+        save_content(path, state)
 
     def load(self, path: Path) -> None:
         """Raises CheckpointError for a file that `save` did not write, and ConfigError where it belongs to another training."""

@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner, Result
 
 from edgepose.engines.target import target_named
-from edgepose.export.checkpoint import load_state_dict
+from edgepose.export.checkpoint import content_of, load_state_dict
 from edgepose.export.distill.course import save_weights
 from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.distiller import Request
@@ -193,6 +193,16 @@ def test_two_trainings_do_not_write_the_same_files_at_once(options: list[str], t
         refused(distill(*options, "--out", weights, "--steps", 1), "another pose-distill writes it at this moment", "give another --out")
 
     assert distill(*options, "--out", weights, "--steps", 1).exit_code == 0
+
+
+@pytest.mark.parametrize("part", [".student.state.part.pt", ".student.part.pth"])
+def test_a_full_disk_is_told_as_one_and_leaves_what_was_there(options: list[str], uninterrupted: Path, tmp_path: Path, part: str) -> None:
+    weights, state = (Path(shutil.copy(file, tmp_path)) for file in (uninterrupted, uninterrupted.with_suffix(".state.pt")))
+    (tmp_path / part).symlink_to("/dev/full")
+
+    refused(distill(*options, "--out", weights), "cannot be written (No space left on device)")
+
+    assert [load_state_dict(weights).keys(), content_of(state)["step"]] == [load_state_dict(uninterrupted).keys(), STEPS]
 
 
 def test_a_training_that_diverges_ends_before_it_spoils_what_was_saved(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
