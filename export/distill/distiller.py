@@ -84,7 +84,9 @@ def _distilled(
         say("read the training so far")
         training.load(files.state)
     album = _album(request, say)
-    labels = CocoPeople(request.labels, album, teacher.contract) if request.labels else None
+    labels = None
+    if request.labels and request.labelled_images:
+        labels = CocoPeople(request.labels, request.labelled_images, album, teacher.contract)
     _begin_diary(request, files, teacher, album, labels, training)
     say("label crops again" if training.step else "label crops")
     supply = Supply(album, teacher, _TEACHER_BATCH, settings.seed, training.first_crops(_TEACHER_BATCH), labels)

@@ -31,11 +31,11 @@ _NECK = "neck"
 
 
 class CocoPeople:
-    """Labels of the pictures of an album that an annotation file names. Raises ConfigError."""
+    """Labels of those pictures of an album that lie in the folder `images` and that an annotation file names. Raises ConfigError."""
 
-    def __init__(self, annotations: Path, album: Album, contract: ModelContract) -> None:
+    def __init__(self, annotations: Path, images: Path, album: Album, contract: ModelContract) -> None:
         self._contract = contract
-        self._people = _people_from_json(annotations, album, contract.skeleton)
+        self._people = _people_from_json(annotations, images, album, contract.skeleton)
 
     def __len__(self) -> int:
         return len(self._people)
@@ -106,15 +106,15 @@ def _correct_limb(fields: Tensor, people: Points, limb: Limb, stride: int) -> No
     fields[limb.y] = torch.where(stronger, field[1], fields[limb.y])
 
 
-def _people_from_json(path: Path, album: Album, skeleton: Skeleton) -> dict[int, Points]:
+def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton) -> dict[int, Points]:
     """Place in the album -> (P, K, 3) in the album's pixels, with visibility last."""
     data = read_json(path)
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations", "categories")):
         raise ConfigError(f"{path}: wanted COCO keypoint annotations with images, annotations, categories")
-    places = {file.name: place for place, file in enumerate(album.paths)}
+    places = {file.name: place for place, file in enumerate(album.paths) if file.parent == images}  # others may have the same names
     place_of = {image["id"]: places[image["file_name"]] for image in data["images"] if image["file_name"] in places}
     if not place_of:
-        raise ConfigError(f"{path}: none of its {len(data['images'])} pictures is in the folder that --labelled-images names")
+        raise ConfigError(f"{path}: none of its {len(data['images'])} pictures is in {images}")
     names = {category["id"]: category.get("keypoints", []) for category in data["categories"]}
     found = defaultdict(list)
     for person in data["annotations"]:

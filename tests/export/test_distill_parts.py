@@ -33,6 +33,7 @@ from edgepose.export.networks.human_pose_estimation_0001 import HumanPoseEstimat
 
 CPU = torch.device("cpu")
 SIDE = 64
+HERE = Path("folder")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def teacher(painted_bundles: dict[str, Path]) -> OpenVinoTeacher:
 @pytest.fixture
 def album() -> Album:
     pictures = tuple(painted_people.painted_pictures(6))
-    return Album(tuple(Path(f"{n}.png") for n in range(6)), pictures, (1.0,) * 6)
+    return Album(tuple(HERE / f"{n}.png" for n in range(6)), pictures, (1.0,) * 6)
 
 
 def random_views(count: int, picture_wh: tuple[int, int], side: int) -> list[View]:
@@ -249,7 +250,7 @@ def labels_file(path: Path, keypoints: list[list[float]], names: list[str]) -> P
 
 def test_labels_add_what_the_teacher_missed_and_leave_what_it_saw(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
     file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
-    people = CocoPeople(file, album, teacher.contract)
+    people = CocoPeople(file, HERE, album, teacher.contract)
     maps = torch.zeros(5, 16, 32, dtype=torch.float16)
     maps[2] = 1
     maps[0, 2, 2] = 0.7
@@ -268,7 +269,7 @@ def test_people_too_small_for_such_peaks_stay_as_the_teacher_sees_them(album: Al
     file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [44, 36, 2]], ["red", "blue"])
     maps = torch.zeros(5, 16, 16)
 
-    CocoPeople(file, album, teacher.contract).correct(maps, 0, View(np.array([[2.6, 0, -20], [0, 2.6, -60]]), tiled=False))
+    CocoPeople(file, HERE, album, teacher.contract).correct(maps, 0, View(np.array([[2.6, 0, -20], [0, 2.6, -60]]), tiled=False))
 
     assert float(maps.abs().max()) == 0
 
@@ -277,7 +278,7 @@ def test_a_keypoint_behind_the_next_panel_leaves_no_peak_at_the_seam(album: Albu
     file = labels_file(tmp_path / "labels.json", [[-5, 36, 2], [92, 36, 2]], ["red", "blue"])
     maps = torch.zeros(5, 16, 32)
 
-    CocoPeople(file, album, teacher.contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
+    CocoPeople(file, HERE, album, teacher.contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
 
     assert float(maps[0].max()) == 0 and float(maps[1].max()) > 0.9
     assert maps[3, 8, :23].tolist() == [1] * 23  # the limb up to the edge
@@ -289,7 +290,7 @@ def test_a_neck_is_between_two_marked_shoulders(album: Album, tmp_path: Path) ->
     file = labels_file(tmp_path / "labels.json", [[100, 40, 2], [20, 60, 2]], names)
     maps = torch.zeros(57, 12, 20)
 
-    CocoPeople(file, album, contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
+    CocoPeople(file, HERE, album, contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
 
     neck = maps[COCO18.keypoints.index("neck")]
     assert float(neck[6, 7]) > 0.7 and neck.argmax() in (6 * 20 + 7, 5 * 20 + 7, 6 * 20 + 8)
@@ -298,13 +299,23 @@ def test_a_neck_is_between_two_marked_shoulders(album: Album, tmp_path: Path) ->
 
 def test_labels_of_other_pictures_are_refused(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
     file = labels_file(tmp_path / "labels.json", [[1, 1, 2]], ["red"])
-    other = Album((Path("else.png"),), album.pictures[:1], (1.0,))
+    other = Album((HERE / "else.png",), album.pictures[:1], (1.0,))
 
-    with pytest.raises(ConfigError, match="none of its 1 pictures is in the folder"):
-        CocoPeople(file, other, teacher.contract)
+    with pytest.raises(ConfigError, match="none of its 1 pictures is in folder"):
+        CocoPeople(file, HERE, other, teacher.contract)
     short = labels_file(tmp_path / "short.json", [[1, 1, 2]], ["red", "blue"])
     with pytest.raises(ConfigError, match="a person has 1 keypoints, its category names 2"):
-        CocoPeople(short, album, teacher.contract)
+        CocoPeople(short, HERE, album, teacher.contract)
+
+
+def test_a_picture_of_the_same_name_elsewhere_has_no_label(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
+    folders = [Path("before"), HERE, Path("after")]
+    both = Album(tuple(folder / "0.png" for folder in folders), album.pictures[:3], (1.0,) * 3)
+
+    people = CocoPeople(file, HERE, both, teacher.contract)
+
+    assert [people.knows(place) for place in range(3)] == [False, True, False]
 
 
 def test_muon_makes_a_step_in_all_directions_alike() -> None:
