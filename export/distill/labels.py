@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from torch import Tensor
 
-from edgepose.engines.contract import ModelContract
+from edgepose.engines.contract import Finite, ModelContract
 from edgepose.engines.errors import ConfigError
-from edgepose.engines.record import read_json
+from edgepose.engines.record import Record, read_json
 from edgepose.engines.skeleton import Limb, Skeleton
 from edgepose.export.distill.album import Album
 from edgepose.export.distill.augment import View
@@ -106,30 +107,73 @@ def _correct_limb(fields: Tensor, people: Points, limb: Limb, stride: int) -> No
     fields[limb.y] = torch.where(stronger, field[1], fields[limb.y])
 
 
+class _Entry(Record):
+    """What is read of an entry of a COCO file; real ones hold much else."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Picture(_Entry):
+    id: int | str
+    file_name: str
+
+
+class _Category(_Entry):
+    id: int | str
+    keypoints: tuple[str, ...] = ()
+
+
+class _Marked(_Entry):
+    """x, y and COCO's visibility mark of each keypoint; none for things that are not people."""
+
+    image_id: int | str
+    category_id: int | str
+    keypoints: tuple[Finite, ...] = ()
+    iscrowd: int = 0
+
+
 def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton) -> dict[int, Points]:
     """Place in the album -> (P, K, 3) in the album's pixels, with visibility last."""
     data = read_json(path)
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations", "categories")):
         raise ConfigError(f"{path}: wanted COCO keypoint annotations with images, annotations, categories")
     places = {file.name: place for place, file in enumerate(album.paths) if file.parent == images}  # others may have the same names
-    place_of = {image["id"]: places[image["file_name"]] for image in data["images"] if image["file_name"] in places}
+    pictures = [_Picture.parse(entry, f"{path}: images[{index}]") for index, entry in enumerate(data["images"])]
+    place_of = {picture.id: places[picture.file_name] for picture in pictures if picture.file_name in places}
     if not place_of:
-        raise ConfigError(f"{path}: none of its {len(data['images'])} pictures is in {images}")
-    names = {category["id"]: category.get("keypoints", []) for category in data["categories"]}
+        raise ConfigError(f"{path}: none of its {len(pictures)} pictures is in {images}")
     found = defaultdict(list)
-    for person in data["annotations"]:
-        place = place_of.get(person["image_id"])
-        if place is not None and person.get("num_keypoints") and not person.get("iscrowd"):
-            found[place].append(_ordered(person, names.get(person["category_id"], []), skeleton, path) * (*[album.scales[place]] * 2, 1))
+    for image, person in _people(data, skeleton, path):
+        if image in place_of:
+            found[place_of[image]].append(person * (*[album.scales[place_of[image]]] * 2, 1))
+    if not found:
+        raise ConfigError(
+            f"{path}: nobody on the {len(place_of)} of its pictures that are in {images} has a keypoint that skeleton {skeleton.name!r}"
+            f" knows ({', '.join(skeleton.keypoints[:3])}, ...): wanted keypoints of these names, marked as visible"
+        )
     return {place: np.stack(people) for place, people in found.items()}
 
 
-def _ordered(person: dict[str, Any], names: Sequence[str], skeleton: Skeleton, path: Path) -> Points:
+def _people(data: dict[str, Any], skeleton: Skeleton, path: Path) -> Iterator[tuple[int | str, Points]]:
+    """Image and (K, 3) in its pixels of each person with a visible keypoint."""
+    categories = [_Category.parse(entry, f"{path}: categories[{index}]") for index, entry in enumerate(data["categories"])]
+    names = {category.id: category.keypoints for category in categories}
+    for index, entry in enumerate(data["annotations"]):
+        marked = _Marked.parse(entry, where := f"{path}: annotations[{index}]")
+        if any(marked.keypoints[2::3]) and not marked.iscrowd:
+            person = _ordered(marked, names.get(marked.category_id, ()), skeleton, where)
+            if person[:, 2].any():
+                yield marked.image_id, person
+
+
+def _ordered(person: _Marked, names: Sequence[str], skeleton: Skeleton, where: str) -> Points:
     """(K, 3) in the skeleton's order; a neck is between the shoulders, what the labels do not have is not visible."""
-    marked = np.array(person["keypoints"], np.float64).reshape(-1, 3)
-    if len(marked) != len(names):
-        raise ConfigError(f"{path}: a person has {len(marked)} keypoints, its category names {len(names)}: correct the file")
-    by_name = dict(zip(names, marked, strict=True))
+    if len(person.keypoints) != 3 * len(names):
+        raise ConfigError(
+            f"{where}: a person has {len(person.keypoints)} numbers, three for each keypoint; its category names {len(names)} keypoints:"
+            " correct the file"
+        )
+    by_name = dict(zip(names, np.array(person.keypoints, np.float64).reshape(-1, 3), strict=True))
     if _NECK not in by_name and {"left_shoulder", "right_shoulder"} <= by_name.keys():
         shoulders = np.stack([by_name["left_shoulder"], by_name["right_shoulder"]])
         by_name[_NECK] = shoulders.mean(0) if shoulders[:, 2].all() else np.zeros(3)

@@ -304,7 +304,7 @@ def test_labels_of_other_pictures_are_refused(album: Album, teacher: OpenVinoTea
     with pytest.raises(ConfigError, match="none of its 1 pictures is in folder"):
         CocoPeople(file, HERE, other, teacher.contract)
     short = labels_file(tmp_path / "short.json", [[1, 1, 2]], ["red", "blue"])
-    with pytest.raises(ConfigError, match="a person has 1 keypoints, its category names 2"):
+    with pytest.raises(ConfigError, match="a person has 3 numbers, three for each keypoint; its category names 2"):
         CocoPeople(short, HERE, album, teacher.contract)
 
 
@@ -316,6 +316,39 @@ def test_a_picture_of_the_same_name_elsewhere_has_no_label(album: Album, teacher
     people = CocoPeople(file, HERE, both, teacher.contract)
 
     assert [people.knows(place) for place in range(3)] == [False, True, False]
+
+
+def test_people_count_whom_the_file_does_not_count(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    """Not every tool writes num_keypoints."""
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
+    said = json.loads(file.read_text())
+    del said["annotations"][0]["num_keypoints"]
+    file.write_text(json.dumps(said))
+
+    assert CocoPeople(file, HERE, album, teacher.contract).knows(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("annotations", {"keypoints": [20, 36, 0, 92, 36, 0]}, "nobody on the 1 of its pictures .* skeleton 'dumbbell' knows"),
+        ("categories", {"keypoints": ["nose", "left_eye"]}, r"nobody on the 1 of .* knows \(red, blue"),
+        ("annotations", {"keypoints": [20, 36, 2, 92, 36]}, r"annotations\[0\]: a person has 5 numbers"),
+        ("annotations", {"keypoints": [float("nan"), 36, 2, 92, 36, 2]}, r"annotations\[0\]: .*keypoints"),
+        ("annotations", {"image_id": None}, r"annotations\[0\]: .*image_id"),
+        ("images", {"file_name": None}, r"images\[0\]: .*file_name"),
+    ],
+)
+def test_labels_that_would_teach_nothing_are_refused(
+    album: Album, teacher: OpenVinoTeacher, tmp_path: Path, kind: str, change: dict[str, object], words: str
+) -> None:
+    file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
+    said = json.loads(file.read_text())
+    said[kind][0] |= change
+    file.write_text(json.dumps(said))
+
+    with pytest.raises(ConfigError, match=words):
+        CocoPeople(file, HERE, album, teacher.contract)
 
 
 def test_muon_makes_a_step_in_all_directions_alike() -> None:
