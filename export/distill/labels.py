@@ -29,6 +29,8 @@ _LIMB_CELLS = 1.0
 _SMALLEST_PX = 64.0
 """People whose marked keypoints lie in a smaller box, by its longer side, are left to the teacher: peaks so wide would cover them."""
 _NECK = "neck"
+_COCO_CENTRE = (0.5, 0.5, 0)
+"""What our coordinates are more than COCO's, which count a pixel's centre as a whole number; see `edgepose.runtime.coco`."""
 
 
 class CocoPeople:
@@ -173,7 +175,8 @@ def _ordered(person: _Marked, names: Sequence[str], skeleton: Skeleton, where: s
             f"{where}: a person has {len(person.keypoints)} numbers, three for each keypoint; its category names {len(names)} keypoints:"
             " correct the file"
         )
-    by_name = dict(zip(names, np.array(person.keypoints, np.float64).reshape(-1, 3), strict=True))
+    marked = np.array(person.keypoints, np.float64).reshape(-1, 3) + _COCO_CENTRE
+    by_name = dict(zip(names, marked, strict=True))
     if _NECK not in by_name and {"left_shoulder", "right_shoulder"} <= by_name.keys():
         shoulders = np.stack([by_name["left_shoulder"], by_name["right_shoulder"]])
         by_name[_NECK] = shoulders.mean(0) if shoulders[:, 2].all() else np.zeros(3)

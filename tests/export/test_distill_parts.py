@@ -258,11 +258,21 @@ def test_labels_add_what_the_teacher_missed_and_leave_what_it_saw(album: Album, 
     people.correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
 
     assert people.knows(0) and not people.knows(1) and len(people) == 1
-    assert maps[0].argmax() == 9 * 32 + 5 or maps[0].argmax() == 8 * 32 + 4  # 20 px lies between cells 4 and 5, 36 between 8 and 9
-    assert float(maps[0].max()) > 0.9 and float(maps[1, 8:10, 22:24].min()) > 0.9
+    assert maps[0].argmax() == 9 * 32 + 5  # (20.5, 36.5) px is right of the edge between cells 4 and 5, below that between 8 and 9
+    assert float(maps[0].max()) > 0.9 and float(maps[1, 8:10, 22:24].min()) > 0.88
     assert float(maps[0, 2, 2]) == pytest.approx(0.7, abs=1e-3)
     assert float(maps[2, 8, 5]) < 0.1 and float(maps[2, 0, 31]) == 1
     assert maps[3, 8, 5:23].tolist() == [1] * 18 and float(maps[4].abs().max()) == 0 and float(maps[3, 2].max()) == 0
+
+
+def test_a_label_says_the_centre_of_its_pixel(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[19.5, 35.5, 2], [91.5, 35.5, 2]], ["red", "blue"])
+    maps = torch.zeros(5, 16, 32)
+
+    CocoPeople(file, HERE, album, teacher.contract).correct(maps, 0, View(np.array([[1.0, 0, 0], [0, 1.0, 0]]), tiled=False))
+
+    assert maps[0, 8:10, 4:6].unique().numel() == 1  # (20, 36) by our count, the corner of these cells
+    assert float(maps[0, 8:10, 4:6].max()) == float(maps[0].max())
 
 
 def test_people_too_small_for_such_peaks_stay_as_the_teacher_sees_them(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
