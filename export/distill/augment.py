@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -31,6 +32,10 @@ _CUT_AT = (0.35, 0.65)
 _CUT_STEP = 16
 """Pixels, a multiple of every map's stride: a cell belongs to one panel."""
 
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^A-Za-z]+")
+_SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"), ("l", "r"), ("L", "R"))
+_OTHER_SIDE = dict(_SIDES) | {right: left for left, right in _SIDES}
+
 Panel = tuple[slice, slice]
 """Rows and columns of a training picture that show one crop."""
 
@@ -51,10 +56,9 @@ class View:
 
 
 def mirrored_order(skeleton: Skeleton) -> list[int]:
-    """For each keypoint, that of the other side."""
-    swapped = {"left": "right", "right": "left"}
+    """For each keypoint, that of the other side, however sides are written: left_knee, LeftKnee, l-knee, LKnee."""
     places = {name: place for place, name in enumerate(skeleton.keypoints)}
-    others = ["_".join(swapped.get(word, word) for word in name.split("_")) for name in skeleton.keypoints]
+    others = ["".join(_OTHER_SIDE.get(word, word) for word in _WORDS.findall(name)) for name in skeleton.keypoints]
     return [places.get(other, place) for place, other in enumerate(others)]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from edgepose.engines.errors import CheckpointError, ConfigError, InferenceFailed
-from edgepose.engines.skeleton import COCO18
+from edgepose.engines.skeleton import COCO18, Limb, Skeleton
 from edgepose.export.checkpoint import architecture_of, load_state_dict
 from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folders
@@ -121,6 +121,20 @@ def test_a_mirror_makes_right_of_left() -> None:
         assert COCO18.keypoints[other].replace("right", "left") == COCO18.keypoints[place].replace("right", "left")
     assert order[COCO18.keypoints.index("neck")] == COCO18.keypoints.index("neck")
     assert order[COCO18.keypoints.index("left_knee")] == COCO18.keypoints.index("right_knee")
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ("r_ankle l_ankle neck", [1, 0, 2]),
+        ("RShoulder LShoulder LBigToe RBigToe Nose", [1, 0, 3, 2, 4]),
+        ("leftEye rightEye topLeft", [1, 0, 2]),
+        ("LEFT-EYE RIGHT-EYE éar", [1, 0, 2]),
+        ("red blue", [0, 1]),
+    ],
+)
+def test_a_mirror_knows_other_ways_to_write_a_side(names: str, order: list[int]) -> None:
+    assert mirrored_order(Skeleton(name="own", keypoints=tuple(names.split()), limbs=(Limb(start=0, end=1, x=0, y=1),))) == order
 
 
 def test_the_camera_repeats_itself_by_its_seed_and_keeps_to_the_levels() -> None:
