@@ -417,6 +417,13 @@ def test_a_pause_counts_as_one_usual_step() -> None:
     assert clock.worked_s == 12.5
 
 
+def test_steps_that_are_always_slow_are_work() -> None:
+    times = iter([0.0, 40.0, 80.0, 120.0, 7200.0])
+    clock = WorkingClock(now=lambda: next(times))
+
+    assert [clock.tick() for _ in range(4)] == [30.0, 40.0, 40.0, 40.0]
+
+
 def test_a_teacher_of_coarser_maps_is_refused(teacher: OpenVinoTeacher) -> None:
     contract = architecture_of(HumanPoseEstimation0001().state_dict()).contract({}, None)
     coarse = contract.model_copy(update={"output": contract.output.model_copy(update={"stride": 16})})
