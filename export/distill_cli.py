@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -136,11 +137,12 @@ def _show(progress: Progress, bar: TaskID, r: Report) -> None:
 
 def _print_result(out: Path, report: Report, accuracy: CocoAccuracy | None, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"weights": str(out), **asdict(report), "accuracy": asdict(accuracy) if accuracy else None}, indent=1))
+        typer.echo(json.dumps({"weights": str(out), **report.record(), "accuracy": asdict(accuracy) if accuracy else None}, indent=1))
         return
     messages = console.messages()
     worked = f"{report.worked_s / 60:.1f} minutes, {report.pictures} pictures"
-    messages.print(f"{out}: {worked}, loss {report.maps:.5f}", highlight=False)
+    learned = "nothing new learned" if math.isnan(report.maps) else f"loss {report.maps:.5f}"
+    messages.print(f"{out}: {worked}, {learned}", highlight=False)
     if accuracy:
         found = f"AP {accuracy.ap:.4f}, AP50 {accuracy.ap50:.4f}, AR {accuracy.ar:.4f}"
         messages.print(f"COCO at {_JUDGED_HW[0]} x {_JUDGED_HW[1]}: {found} on {accuracy.pictures} pictures", highlight=False)

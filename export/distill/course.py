@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import nn
@@ -29,7 +29,8 @@ _WEIGHTS_SUFFIXES = (".pth", ".pt")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`maps`, `guess` and `features` are losses averaged over about a hundred steps; `rate` is pictures a second of work."""
+    """`maps`, `guess` and `features` are losses averaged over about a hundred steps, NaN before the first step of this run; `rate` is
+    pictures a second of work."""
 
     step: int
     pictures: int
@@ -43,6 +44,10 @@ class Report:
     @property
     def remaining_s(self) -> float:
         return self.worked_s * (1 / max(self.progress, 1e-6) - 1)
+
+    def record(self) -> dict[str, float | None]:
+        """For JSON, which knows no NaN."""
+        return {key: None if math.isnan(value) else value for key, value in asdict(self).items()}
 
 
 Listener = Callable[[Report], None]
@@ -107,7 +112,7 @@ class Course:
                 self._since_save += taken
                 self._since_sheet += taken
                 if training.step % _SMOOTHED_STEPS == 0:
-                    self._diary.write("progress", self.report())
+                    self._diary.write("progress", self.report().record())
                 if self._since_sheet >= 60 * self._settings.sheet_minutes:
                     self._sheet(shown)
                 if self._since_save >= 60 * self._settings.checkpoint_minutes:
@@ -115,7 +120,7 @@ class Course:
                 listener(self.report())
         self._sheet(shown)
         self.save()
-        self._diary.write("stopped" if training.progress < 1 else "finished", self.report())
+        self._diary.write("stopped" if training.progress < 1 else "finished", self.report().record())
         return self.report()
 
     def report(self) -> Report:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime, timezone
 from io import BufferedRandom
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgepose.engines.errors import SinkError
 from edgepose.runtime.complete_file import told
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _DIGITS = 6
 
@@ -42,10 +38,9 @@ class Diary:
                 ) from error
             yield
 
-    def write(self, event: str, values: DataclassInstance | dict[str, Any]) -> None:
+    def write(self, event: str, values: Mapping[str, Any]) -> None:
         """Raises SinkError."""
-        known = values if isinstance(values, dict) else asdict(values)
-        line = {"event": event, "at": datetime.now(timezone.utc).isoformat(timespec="seconds"), **known}
+        line = {"event": event, "at": datetime.now(timezone.utc).isoformat(timespec="seconds"), **values}
         rounded = {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in line.items()}
         with told(self._path), self._path.open("a+b") as file:
             file.write(_end_of_torn_line(file) + json.dumps(rounded).encode() + b"\n")

@@ -116,9 +116,11 @@ def test_the_weights_become_a_bundle_that_finds_people(uninterrupted: Path, tmp_
 def test_the_same_command_again_has_nothing_left_to_do(options: list[str], uninterrupted: Path) -> None:
     before = load_state_dict(uninterrupted)
 
-    done = distill(*options, "--out", uninterrupted)
+    done = distill(*options, "--out", uninterrupted, "--json")
 
     assert done.exit_code == 0, done.output
+    assert "NaN" not in done.stdout and json.loads(done.stdout)["maps"] is None
+    assert diary(uninterrupted)[-1]["maps"] is None
     assert [line["event"] for line in diary(uninterrupted)][-2:] == ["resumed", "finished"]
     assert all(torch.equal(value, before[name]) for name, value in load_state_dict(uninterrupted).items())
 
