@@ -88,7 +88,8 @@ def distill(
         checkpoint_minutes=checkpoint_minutes,
         sheet_minutes=sheet_minutes,
     )
-    request = Request(teacher, tuple(images), out, settings, labels, labelled_images, device)
+    held_out = tuple(judged.pictures.values()) if judged else ()
+    request = Request(teacher, tuple(images), out, settings, labels, labelled_images, device, held_out)
     with _stopped_by_signals() as stop, _progress() as progress:
         bar = progress.add_task("begin", total=1.0)
         done = distilled_from(request, lambda text: progress.update(bar, description=text), lambda r: _show(progress, bar, r), stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,18 @@ class Album:
         return len(self.pictures)
 
 
-def album_from_folders(folders: Sequence[Path], tick: Tick = lambda _, __: None) -> Album:
-    """All pictures of the folders, in order. Raises SourceError, and ConfigError for what is not a folder of pictures."""
+def album_from_folders(folders: Sequence[Path], tick: Tick = lambda _, __: None, held_out: Iterable[Path] = ()) -> Album:
+    """All pictures of the folders but those held out, in order. Raises SourceError, and ConfigError for what is not a folder of pictures
+    and where none is left."""
+    others = {path.resolve() for path in held_out}
     paths: list[Path] = []
     for folder in folders:
         source = open_source(folder)
         if not isinstance(source, PictureSource):
             raise ConfigError(f"{folder}: wanted a folder of pictures; take frames out of a video first")
-        paths.extend(source.paths)
+        paths.extend(path for path in source.paths if not others or path.resolve() not in others)
+    if not paths:
+        raise ConfigError(f"{', '.join(map(str, folders))}: every picture is one to judge by: wanted others to learn from")
     return album_from_files(paths, tick)
 
 

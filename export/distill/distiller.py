@@ -34,7 +34,8 @@ STUDENT_STRIDE = 8
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. `labels` and `labelled_images` belong together; `out` gets the weights."""
+    """What is asked for. `labels` and `labelled_images` belong together; `out` gets the weights. Pictures in `held_out` are not learned
+    from, in whichever folder they lie."""
 
     teacher: Path
     images: tuple[Path, ...]
@@ -43,6 +44,7 @@ class Request:
     labels: Path | None = None
     labelled_images: Path | None = None
     device: str = "auto"
+    held_out: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _album(request: Request, say: Say) -> Album:
     folders = list(request.images)
     if request.labelled_images and request.labelled_images not in folders:
         folders.append(request.labelled_images)
-    return album_from_folders(folders, lambda done, whole: say(f"read pictures {done}/{whole}"))
+    return album_from_folders(folders, lambda done, whole: say(f"read pictures {done}/{whole}"), request.held_out)
 
 
 def _begin_diary(request: Request, files: Files, teacher: Teacher, album: Album, labels: CocoPeople | None, training: Training) -> None:

@@ -178,6 +178,19 @@ def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str],
     refused(distill(*options, "--out", weights), "not a training that pose-distill saved", "remove it to begin anew")
 
 
+def test_pictures_to_judge_by_are_not_learned_from_though_they_lie_with_the_others(
+    options: list[str], photos: Path, tmp_path: Path
+) -> None:
+    person = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "keypoints": [20, 30, 2] * 17}
+    images = [{"id": number, "file_name": f"{number}.png", "height": 96} for number in range(16)]
+    said = {"images": images, "annotations": [person], "categories": [{"id": 1, "name": "person"}]}
+    (tmp_path / "val.json").write_text(json.dumps(said))
+
+    done = distill(*options, "--out", tmp_path / "student.pth", "--coco", tmp_path / "val.json", "--val-images", photos)
+
+    refused(done, "every picture is one to judge by: wanted others to learn from")
+
+
 def test_weights_go_neither_to_a_folder_nor_over_their_teacher(options: list[str], tmp_path: Path) -> None:
     teacher = tmp_path / "teacher.pth"
     save_weights(teacher, EdgePose(SIZES["n"]), {})

@@ -67,6 +67,16 @@ def test_large_pictures_are_kept_smaller_and_say_by_how_much(tmp_path: Path) -> 
     assert told == [(1, 2), (2, 2)]
 
 
+def test_pictures_to_judge_by_are_not_learned_from(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "3.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    held_out = [tmp_path / ".." / tmp_path.name / "2.png"]
+
+    assert [p.name for p in album_from_folders([tmp_path], held_out=held_out).paths] == ["1.png", "3.png"]
+    with pytest.raises(ConfigError, match="every picture is one to judge by: wanted others to learn from"):
+        album_from_folders([tmp_path], held_out=tmp_path.iterdir())
+
+
 def test_a_dot_lands_in_the_crop_where_its_view_says() -> None:
     picture = np.zeros((240, 320, 3), np.uint8)
     cv2.circle(picture, (200, 90), 9, (255, 255, 255), -1)
