@@ -123,7 +123,8 @@ class TorchTeacher:
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(self._device.type, dtype=torch.bfloat16):
             heatmaps, pafs, features = self._run(x)
-        return Lesson(torch.cat([heatmaps, pafs], 1).half(), tuple(f.half() for f in features))
+        middle_and_last = features[-2:]  # our own family gives a third, of what is near by
+        return Lesson(torch.cat([heatmaps, pafs], 1).half(), tuple(f.half() for f in middle_and_last))
 
 
 def _openvino_teacher(model: ov.Model, contract: ModelContract, precision: Precision, count: int) -> OpenVinoTeacher:

@@ -26,9 +26,11 @@ from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.features import bottlenecks
 from edgepose.export.distill.labels import CocoPeople
 from edgepose.export.distill.optimiser import Muon, learning_rate, orthogonalised
+from edgepose.export.distill.pupil import Pupil, losses
 from edgepose.export.distill.supply import Batch, Stock, Supply
 from edgepose.export.distill.teacher import Lesson, OpenVinoTeacher, TorchTeacher, open_teacher
 from edgepose.export.distill.training import map_pooling
+from edgepose.export.networks.edgepose import SIZES, EdgePose
 from edgepose.export.networks.human_pose_estimation_0001 import HumanPoseEstimation0001
 
 CPU = torch.device("cpu")
@@ -171,6 +173,18 @@ def test_the_features_of_a_teacher_are_those_that_all_its_outputs_depend_on() ->
     assert TorchTeacher(network, contract, CPU).feature_channels == (128, 128)
     for a, b in zip((found.maps, *found.features), (wanted.maps, *wanted.features), strict=True):
         assert torch.corrcoef(torch.stack([a.float().ravel(), b.float().ravel()]))[0, 1] > 0.99
+
+
+def test_one_of_our_own_family_teaches_in_pytorch_what_a_pupil_compares() -> None:
+    torch.manual_seed(0)
+    network = EdgePose(SIZES["n"]).eval()
+    teacher = TorchTeacher(network, architecture_of(network.state_dict()).contract({}, None).resized(SIDE, SIDE), CPU)
+    pupil = Pupil(EdgePose(SIZES["n"]), 57, teacher.feature_channels)
+    lesson = teacher.teach(np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8))
+
+    found = losses(pupil(torch.zeros(2, 3, SIDE, SIDE)), lesson, background=18)
+
+    assert teacher.feature_channels == (48, 48) and found.total.isfinite()
 
 
 def _compiled(model, contract):  # type: ignore[no-untyped-def]
