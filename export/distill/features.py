@@ -12,22 +12,22 @@ _COMPUTE = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropDat
 
 
 def bottlenecks(model: ov.Model, cells_hw: tuple[int, int]) -> tuple[ov.Output, ...]:
-    """The teacher's features at half of its work, and its last ones before the outputs part, both with maps of `cells_hw`.
+    """The teacher's features nearest to half of its work, and its last ones before the outputs part, of those with maps of `cells_hw`.
 
     A bottleneck is a tensor that every path from the picture to any output crosses: it alone holds all that the network knows there.
-    Empty for a network that has none of this size.
+    One where both are the same, none for a network that has none of this size.
     """
     found = [(work, tensor) for work, tensor in _bottlenecks(model) if _cells(tensor) == cells_hw]
     if not found:
         return ()
     half = sum(map(_multiplications, model.get_ordered_ops())) / 2
     nearest = min(abs(work - half) for work, _ in found)
-    middle = [tensor for work, tensor in found if abs(work - half) == nearest][-1]  # after bias and activation
-    return middle, found[-1][1]
+    middle = [place for place, (work, _) in enumerate(found) if abs(work - half) == nearest][-1]  # after bias and activation
+    return tuple(found[place][1] for place in sorted({middle, len(found) - 1}))
 
 
 def _bottlenecks(model: ov.Model) -> list[tuple[int, ov.Output]]:
-    """(multiplications so far, tensor), in order.
+    """(multiplications so far, tensor), in order; none that is itself an output.
 
     In an order of execution a tensor is alive from its operation to its last reader, an output to the end: where one alone is alive, it
     is a bottleneck.
@@ -40,7 +40,7 @@ def _bottlenecks(model: ov.Model) -> list[tuple[int, ov.Output]]:
         work += _multiplications(op)
         alone = alive_until <= place
         alive_until = max(alive_until, last_reader[op.get_name()])
-        if alone and op.outputs():
+        if alone and op.outputs() and last_reader[op.get_name()] < len(moving):
             found.append((work, op.output(0)))
     return found
 

@@ -29,7 +29,7 @@ Pictures = NDArray[np.uint8]
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What a teacher sees in N pictures, in float16 so that thousands of them fit into memory: heatmaps and PAFs (N, channels, h, w), and
-    inner features, (N, channels, h, w) each: none, or those at half of its work and those before its outputs part."""
+    inner features, (N, channels, h, w) each: those at half of its work and those before its outputs part, if it has them."""
 
     maps: Tensor
     features: tuple[Tensor, ...]

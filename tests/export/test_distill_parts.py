@@ -175,6 +175,29 @@ def test_the_features_of_a_teacher_are_those_that_all_its_outputs_depend_on() ->
         assert torch.corrcoef(torch.stack([a.float().ravel(), b.float().ravel()]))[0, 1] > 0.99
 
 
+def test_a_teacher_with_one_bottleneck_has_one_feature_and_its_outputs_are_none() -> None:
+    """The maps of a trt_pose network grow in its heads."""
+
+    class Teacher(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.far, self.heat = (torch.nn.Conv2d(a, b, 3, stride, 1) for a, b, stride in ((3, 7, 4), (7, 9, 2), (9, 3, 1)))
+            self.paf = torch.nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            heat = torch.nn.functional.interpolate(self.heat(self.far(self.stem(x))), scale_factor=2.0)
+            return heat, self.paf(heat)
+
+    contract = painted_people.CONTRACT.resized(SIDE, SIDE)
+    model = model_from_module(Teacher().eval(), contract, 2)
+
+    found = bottlenecks(model, contract.map_hw)
+
+    assert [tensor.get_partial_shape()[1].get_length() for tensor in found] == [7]
+    model.add_outputs(list(found))
+    assert OpenVinoTeacher(_compiled(model, contract, 2), contract, len(found), "").feature_channels == (7,)
+
+
 def test_one_of_our_own_family_teaches_in_pytorch_what_a_pupil_compares() -> None:
     torch.manual_seed(0)
     network = EdgePose(SIZES["n"]).eval()
@@ -187,10 +210,10 @@ def test_one_of_our_own_family_teaches_in_pytorch_what_a_pupil_compares() -> Non
     assert teacher.feature_channels == (48, 48) and found.total.isfinite()
 
 
-def _compiled(model, contract):  # type: ignore[no-untyped-def]
+def _compiled(model, contract, count=1):  # type: ignore[no-untyped-def]
     from edgepose.engines.openvino_ import compile_model
 
-    return compile_model(model, contract, "fp32", "CPU", 1, 1)[0]
+    return compile_model(model, contract, "fp32", "CPU", 1, count)[0]
 
 
 def test_a_bundle_teaches_at_another_size_than_it_was_made_for(teacher: OpenVinoTeacher) -> None:
