@@ -61,7 +61,7 @@ def distill(request: Request, say: Say, listener: Listener, stop: threading.Even
     """Trains until the end, or until `stop` is set; continues where the files beside `request.out` end.
 
     `say` is told what is being done before the first step. Raises ConfigError, SourceError, CheckpointError, BundleCorrupt,
-    EngineLoadError, BackendUnavailable or SinkError.
+    EngineLoadError, ShapeMismatch, BackendUnavailable or SinkError.
     """
     _check_place(request)
     size, device = SIZES[_size(request.settings.student)], _device(request.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from edgepose.engines.bundle import open_bundle
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.errors import ConfigError, EngineLoadError
+from edgepose.engines.errors import ConfigError, EngineLoadError, ShapeMismatch
 from edgepose.engines.openvino_ import compile_model, computes_bf16, read_model
 from edgepose.engines.target import Precision
 from edgepose.export.checkpoint import architecture_of, load_state_dict, load_weights
 from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.features import bottlenecks
+from edgepose.export.networks.catalogue import Architecture
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -56,7 +58,7 @@ def open_teacher(path: Path, count: int, side: int, device: torch.device) -> Tea
     """A bundle (a folder), or a checkpoint of one of our architectures; for batches of `count` square pictures of `side` pixels.
 
     A checkpoint runs in PyTorch on a GPU, everything else in OpenVINO on the CPU, where a bundle in INT8 is the fastest by far.
-    Raises ConfigError, CheckpointError, BundleCorrupt, EngineLoadError or BackendUnavailable.
+    Raises ConfigError, CheckpointError, BundleCorrupt, EngineLoadError, ShapeMismatch or BackendUnavailable.
     """
     if path.is_dir():
         bundle = open_bundle(path)
@@ -67,11 +69,20 @@ def open_teacher(path: Path, count: int, side: int, device: torch.device) -> Tea
     state = load_state_dict(path)
     architecture = architecture_of(state)
     module = load_weights(architecture, state)
-    contract = architecture.contract(state, None).resized(side, side)
+    if side % architecture.size_multiple:
+        raise ConfigError(f"{path}: {architecture.name} wants pictures in multiples of {architecture.size_multiple}: --crop {side} is none")
+    contract = _usual_contract(architecture, state, path).resized(side, side)
     if device.type != "cpu":
         return TorchTeacher(module, contract, device)
     precision: Precision = "bf16" if computes_bf16("CPU") else "fp32"
     return _openvino_teacher(model_from_module(module, contract, count), contract, precision, count)
+
+
+def _usual_contract(architecture: Architecture, state: Mapping[str, Tensor], path: Path) -> ModelContract:
+    try:
+        return architecture.contract(state, None)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}: a teacher of another skeleton than usual is exported first; give its bundle") from error
 
 
 class OpenVinoTeacher:
@@ -136,5 +147,10 @@ def _openvino_teacher(model: ov.Model, contract: ModelContract, precision: Preci
     features = bottlenecks(model, contract.map_hw)
     if features:
         model.add_outputs(list(features))
-    compiled, execution = compile_model(model, contract, precision, "CPU", 1, count)
+    try:
+        compiled, execution = compile_model(model, contract, precision, "CPU", 1, count)
+    except ShapeMismatch as error:
+        raise ShapeMismatch(
+            f"the teacher, given {contract.input.width} x {contract.input.height}: {error}, or give another --crop"
+        ) from error
     return OpenVinoTeacher(compiled, contract, len(features), str(execution))

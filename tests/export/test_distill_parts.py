@@ -21,7 +21,7 @@ from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.album import LONGEST_SIDE, Album, album_from_folders
 from edgepose.export.distill.augment import Camera, View, crop_into, mirrored_order, random_panels, random_view
 from edgepose.export.distill.clock import WorkingClock
-from edgepose.export.distill.course import Files
+from edgepose.export.distill.course import Files, save_weights
 from edgepose.export.distill.diary import Diary
 from edgepose.export.distill.features import bottlenecks
 from edgepose.export.distill.labels import CocoPeople
@@ -511,6 +511,18 @@ def test_a_torn_line_of_the_diary_spoils_no_other(tmp_path: Path) -> None:
         Diary(path).write("progress", {"step": step})
 
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()[1:]] == [1, 2]
+
+
+def test_a_checkpoint_of_another_skeleton_is_to_be_exported_first(tmp_path: Path) -> None:
+    save_weights(tmp_path / "own.pth", EdgePose(SIZES["n"], heatmaps=3, pafs=2), {})
+
+    with pytest.raises(ConfigError, match=r"own.pth: .* but skeleton 'coco18' has 18 .*: a teacher of another skeleton .* give its bundle"):
+        open_teacher(tmp_path / "own.pth", 4, SIDE, CPU)
+
+
+def test_crops_that_a_teacher_cannot_take_are_told_as_such(assets: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mobilenet_v2_small wants pictures in multiples of 16: --crop 72 is none"):
+        open_teacher(assets / "weights" / "mobilenet_v2_small.pth", 4, 72, CPU)
 
 
 def test_a_video_is_no_album(assets: Path) -> None:
