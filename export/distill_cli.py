@@ -90,9 +90,15 @@ def distill(
     )
     held_out = tuple(judged.pictures.values()) if judged else ()
     request = Request(teacher, tuple(images), out, settings, labels, labelled_images, device, held_out)
-    with _stopped_by_signals() as stop, _progress() as progress:
+    learning = threading.Event()
+    with _stopped_by_signals(learning) as stop, _progress() as progress:
         bar = progress.add_task("begin", total=1.0)
-        done = distilled_from(request, lambda text: progress.update(bar, description=text), lambda r: _show(progress, bar, r), stop)
+
+        def show(report: Report) -> None:
+            learning.set()
+            _show(progress, bar, report)
+
+        done = distilled_from(request, lambda text: progress.update(bar, description=text), show, stop)
     accuracy = None
     if judged:
         console.messages().print("judging on COCO labels ...")
@@ -115,10 +121,19 @@ def _check(
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM end the training after the step at hand, with everything saved."""
+def _stopped_by_signals(learning: threading.Event) -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM end the training after the step at hand, with everything saved; until `learning` is set, when there is nothing to
+    save, they do what they did before."""
     stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, _: object) -> None:
+        if learning.is_set():
+            stop.set()
+        else:
+            signal.signal(number, handlers[signal.Signals(number)])
+            signal.raise_signal(number)
+
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

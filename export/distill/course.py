@@ -98,7 +98,7 @@ class Course:
         self._rate_from = (training.clock.worked_s, training.pictures)
 
     def run(self, supply: Supply, listener: Listener) -> Report:
-        """Learns until the time or the steps are over, or `stop` is set; then everything is saved. Raises SinkError."""
+        """Learns until the time or the steps are over, or `stop` is set; then everything learned is saved. Raises SinkError."""
         training = self._training
         shown = supply.batch(_FIRST_SHEET)
         with supply:
@@ -118,8 +118,9 @@ class Course:
                 if self._since_save >= 60 * self._settings.checkpoint_minutes:
                     self.save()
                 listener(self.report())
-        self._sheet(shown)
-        self.save()
+        if training.step:  # weights that have learned nothing are for nobody
+            self._sheet(shown)
+            self.save()
         self._diary.write("stopped" if training.progress < 1 else "finished", self.report().record())
         return self.report()
 

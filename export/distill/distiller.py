@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """The student whose weights were written."""
+    """The student whose weights were written; nothing was where it was stopped before its first step."""
 
     module: EdgePose
     contract: ModelContract

@@ -29,7 +29,7 @@ from edgepose.export.distill.distiller import Request
 from edgepose.export.distill.distiller import distill as run_distillation
 from edgepose.export.distill.settings import Settings
 from edgepose.export.distill.teacher import open_teacher
-from edgepose.export.distill_cli import app
+from edgepose.export.distill_cli import _stopped_by_signals, app
 from edgepose.export.exporter import export_bundles
 from edgepose.export.network import network_from_architecture
 from edgepose.export.networks.edgepose import SIZES, EdgePose
@@ -166,6 +166,32 @@ def test_a_stopped_training_goes_on_with_the_crops_that_its_stock_held(
     assert [line["step"] for line in diary(continued) if line["event"] in ("stopped", "resumed")] == [25, 25]
     assert diary(continued)[-1]["pictures"] == 320
     assert all(torch.equal(value, whole[name]) for name, value in load_state_dict(continued).items())
+
+
+def test_a_training_stopped_before_its_first_step_leaves_older_weights_alone(
+    painted_bundles: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    out, stop = tmp_path / "student.pth", threading.Event()
+    out.write_bytes(b"of yesterday")
+    stop.set()
+
+    request = Request(painted_bundles["ov-fp32"], (photos,), out, Settings("edgepose-n", steps=5, batch=8, crop=64), device="cpu")
+    done = run_distillation(request, lambda _: None, lambda _: None, stop)
+
+    assert done.report.step == 0 and diary(out)[-1]["event"] == "stopped"
+    assert out.read_bytes() == b"of yesterday" and not out.with_suffix(".state.pt").exists()
+
+
+def test_a_signal_ends_the_program_before_the_first_step_and_the_training_after_it() -> None:
+    learning = threading.Event()
+    with pytest.raises(KeyboardInterrupt), _stopped_by_signals(learning):
+        signal.raise_signal(signal.SIGINT)
+
+    learning.set()
+    with _stopped_by_signals(learning) as stop:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert stop.is_set()
 
 
 def test_a_state_of_another_student_or_of_nothing_is_refused(options: list[str], uninterrupted: Path, tmp_path: Path) -> None:
