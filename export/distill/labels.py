@@ -118,6 +118,8 @@ class _Entry(Record):
 class _Picture(_Entry):
     id: int | str
     file_name: str
+    width: int | None = None
+    height: int | None = None
 
 
 class _Category(_Entry):
@@ -144,6 +146,9 @@ def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton
     place_of = {picture.id: places[picture.file_name] for picture in pictures if picture.file_name in places}
     if not place_of:
         raise ConfigError(f"{path}: none of its {len(pictures)} pictures is in {images}")
+    for picture in pictures:
+        if picture.id in place_of:
+            _check_size(picture, album, place_of[picture.id], path)
     found = defaultdict(list)
     for image, person in _people(data, skeleton, path):
         if image in place_of:
@@ -154,6 +159,17 @@ def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton
             f" knows ({', '.join(skeleton.keypoints[:3])}, ...): wanted keypoints of these names, marked as visible"
         )
     return {place: np.stack(people) for place, people in found.items()}
+
+
+def _check_size(picture: _Picture, album: Album, place: int, path: Path) -> None:
+    """A picture that was reduced or turned since it was labelled has its people elsewhere. Raises ConfigError."""
+    (h, w), scale = album.pictures[place].shape[:2], album.scales[place]
+    for found, said in ((w, picture.width), (h, picture.height)):
+        if said is not None and abs(said * scale - found) >= 1:
+            raise ConfigError(
+                f"{path}: {picture.file_name} is {picture.width} x {picture.height} pixels there, but the file, upright by its EXIF"
+                f" orientation, about {w / scale:.0f} x {h / scale:.0f}: wanted the pictures as they were labelled"
+            )
 
 
 def _people(data: dict[str, Any], skeleton: Skeleton, path: Path) -> Iterator[tuple[int | str, Points]]:

@@ -355,6 +355,17 @@ def test_a_keypoint_behind_the_next_panel_leaves_no_peak_at_the_seam(album: Albu
     assert maps[3, 8, :23].tolist() == [1] * 23  # the limb up to the edge
 
 
+def test_a_reduced_picture_is_of_the_size_that_its_labels_say(album: Album, teacher: OpenVinoTeacher, tmp_path: Path) -> None:
+    file = labels_file(tmp_path / "labels.json", [[600, 1100, 2], [2700, 1100, 2]], ["red", "blue"])
+    said = json.loads(file.read_text())
+    said["images"][0] |= {"width": 4608, "height": 2765}
+    file.write_text(json.dumps(said))
+
+    people = CocoPeople(file, HERE, Album(album.paths, album.pictures, (160 / 4608,) * 6), teacher.contract)
+
+    assert people.knows(0)
+
+
 def test_a_neck_is_between_two_marked_shoulders(album: Album, tmp_path: Path) -> None:
     contract = architecture_of(HumanPoseEstimation0001().state_dict()).contract({}, None)
     names = ["left_shoulder", "right_shoulder"]
@@ -408,6 +419,7 @@ def test_people_count_whom_the_file_does_not_count(album: Album, teacher: OpenVi
         ("annotations", {"keypoints": [float("nan"), 36, 2, 92, 36, 2]}, r"annotations\[0\]: .*keypoints"),
         ("annotations", {"image_id": None}, r"annotations\[0\]: .*image_id"),
         ("images", {"file_name": None}, r"images\[0\]: .*file_name"),
+        ("images", {"width": 96, "height": 160}, "0.png is 96 x 160 pixels there, but the file, .* about 160 x 96: wanted the pictures as"),
     ],
 )
 def test_labels_that_would_teach_nothing_are_refused(
