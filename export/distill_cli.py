@@ -50,7 +50,7 @@ def distill(
     ] = None,
     val_images: Annotated[Path | None, typer.Option(help="The folder of their pictures")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures a step")] = 32,
-    crop: Annotated[int, typer.Option(min=64, help="Side of the training pictures, a multiple of 16")] = 192,
+    crop: Annotated[int, typer.Option(min=64, max=1024, help="Side of the training pictures, a multiple of 16")] = 192,
     reuse: Annotated[int, typer.Option(min=1, help="How often each crop that the teacher labelled is shown")] = 4,
     learning_rate: Annotated[float, typer.Option(min=1e-6, help="The highest")] = 3e-3,
     optimiser: Annotated[str, typer.Option(help="muon or adamw")] = "muon",

@@ -269,7 +269,9 @@ def test_what_cannot_be_is_told_in_one_line(options: list[str], tmp_path: Path, 
     refused(distill(*options, "--out", tmp_path / "student.pth", *change), words)
 
 
-@pytest.mark.parametrize("change", [["--crop", "100"], ["--optimiser", "sgd"], ["--labels", "a.json"], ["--coco", "a.json"]])
+@pytest.mark.parametrize(
+    "change", [["--crop", "100"], ["--crop", "1200"], ["--optimiser", "sgd"], ["--labels", "a.json"], ["--coco", "a.json"]]
+)
 def test_wrong_usage_ends_with_2(options: list[str], tmp_path: Path, change: list[str]) -> None:
     assert distill(*options, "--out", tmp_path / "student.pth", *change).exit_code == 2
 
