@@ -36,7 +36,10 @@ def distill(
     teacher: Annotated[
         Path, typer.Option(help="A bundle (NAME.pose; ov-int8 is the fastest on a CPU), or a checkpoint of one of our networks")
     ],
-    images: Annotated[list[Path], typer.Option(help="A folder of pictures of people; may be given several times. No labels are needed")],
+    images: Annotated[
+        list[Path],
+        typer.Option(help="A folder of pictures of people, without its subfolders; may be given several times. No labels are needed"),
+    ],
     student: Annotated[str, typer.Option(help="edgepose-n, edgepose-s or edgepose-m")] = "edgepose-s",
     out: Annotated[
         Path, typer.Option(help="Weights in FP16 for pose-export; beside them NAME.state.pt, NAME.jsonl and NAME.sheets/")
