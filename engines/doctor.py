@@ -110,10 +110,9 @@ def _kernel() -> str:
 
 
 def _openvino() -> str:
-    from edgepose.engines.openvino_ import import_openvino
+    from edgepose.engines.openvino_ import import_openvino, openvino_core
 
-    openvino = import_openvino()
-    core = openvino.Core()
+    openvino, core = import_openvino(), openvino_core()
     devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME').strip()})" for name in core.available_devices]
     return f"OpenVINO {openvino.__version__.split('-')[0]}: {', '.join(devices)}"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,7 @@ def compile_model(
 
     The first input of the result is the pictures; outputs keep the model's order. Raises as `engine_from_ir`.
     """
-    ov = import_openvino()
-    core = ov.Core()
+    ov, core = import_openvino(), openvino_core()
     device, why = _device(core, device)
     hint = "f32" if exact else _precision_hint(core, device, precision)
     _reshape(model, contract, batch)
@@ -72,15 +72,22 @@ def import_openvino() -> Any:
     return openvino
 
 
-def read_model(path: Path) -> ov.Model:
-    """Reads an IR or ONNX file. Raises EngineLoadError in one line.
+@cache
+def openvino_core() -> ov.Core:
+    """The process's one Core. Each has a CPU plugin of its own, which gives the thread that first uses it a stack for signal handlers and
+    frees that with itself, in whatever thread; the next signal would be handled on freed memory (OpenVINO 2026.4.1: SIGSEGV).
 
-    The weights are copied: mapped, as is the default, a file that somebody overwrites in place ends the process (SIGBUS).
+    It copies weights: mapped, as is the default, a file that somebody overwrites in place ends the process (SIGBUS).
     """
-    core = import_openvino().Core()
+    core: ov.Core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})
+    return core
+
+
+def read_model(path: Path) -> ov.Model:
+    """Reads an IR or ONNX file. Raises EngineLoadError in one line."""
     try:
-        return cast("ov.Model", core.read_model(path))
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         raise EngineLoadError(f"{path}: OpenVINO cannot read it ({_reason(error)}): export it again") from error
 
@@ -115,7 +122,7 @@ def _multiplications(op: ov.Node, kind: str) -> int:
 
 def computes_bf16(device: str) -> bool:
     """Whether a device has BF16 arithmetic of its own."""
-    return "BF16" in import_openvino().Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property(device, "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoSlot:

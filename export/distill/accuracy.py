@@ -8,7 +8,7 @@ from torch import nn
 
 from edgepose.calibration.coco import CocoAccuracy, CocoLabels
 from edgepose.engines.contract import ModelContract
-from edgepose.engines.openvino_ import OpenVinoEngine, compile_model, import_openvino
+from edgepose.engines.openvino_ import OpenVinoEngine, compile_model, openvino_core
 from edgepose.export.onnx_from_torch import onnx_from_program, program_from_module
 from edgepose.runtime.estimator import PoseEstimator
 from edgepose.runtime.sources import picture_from_file
@@ -34,4 +34,4 @@ def coco_accuracy(module: nn.Module, contract: ModelContract, labels: CocoLabels
 def model_from_module(module: nn.Module, contract: ModelContract, count: int) -> ov.Model:
     """An OpenVINO model of a module that returns (heatmaps, pafs), for `count` pictures of the contract's size. Raises ExportError."""
     program = program_from_module(module, contract, count)
-    return import_openvino().Core().read_model(onnx_from_program(program, contract).SerializeToString())
+    return openvino_core().read_model(onnx_from_program(program, contract).SerializeToString())

@@ -134,6 +134,37 @@ def test_an_engine_may_be_forgotten_with_work_in_flight() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+_EXCHANGED = """
+import gc, signal, threading
+from edgepose.engines.default_bundle import default_bundle
+from edgepose.engines.registry import open_engine
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+engines = [open_engine(default_bundle())]
+
+def exchange():
+    engines.append(open_engine(default_bundle()))
+    engines.pop(0).close()
+    gc.collect()
+
+exchange()
+thread = threading.Thread(target=exchange)
+thread.start()
+thread.join()
+engines.pop().close()
+gc.collect()
+signal.raise_signal(signal.SIGTERM)
+assert heard
+"""
+
+
+def test_signals_are_handled_after_engines_were_exchanged() -> None:
+    """OpenVINO gives a thread another stack for its signal handlers, and may free it."""
+    done = subprocess.run([sys.executable, "-c", _EXCHANGED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_closing_with_work_in_flight_and_closing_twice_are_allowed(open_tiny: Open) -> None:
     engine = open_tiny(slots=2)
     engine.slots[0].start()
