@@ -7,9 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import FrameType
 from typing import Annotated
 
@@ -128,11 +129,8 @@ def _live(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
 def _watch(daemon: Daemon, asked: _Asked, notifier: Notifier) -> None:
     """Until somebody asks for the end."""
     heartbeat, said = Heartbeat(daemon.station), ""
-    while not asked.end.is_set():
-        asked.something.wait(min(_LOOK_S, notifier.watchdog_interval_s() or _LOOK_S))
-        asked.something.clear()
-        if asked.reload.is_set():
-            asked.reload.clear()
+    while not asked.end:
+        if asked.reload_within(min(_LOOK_S, notifier.watchdog_interval_s() or _LOOK_S)):
             Thread(target=_reload, args=(daemon, notifier), name="edgepose reload", daemon=True).start()
         daemon.refresh()
         if heartbeat.beats():
@@ -159,21 +157,31 @@ def _reload(daemon: Daemon, notifier: Notifier) -> None:
 
 
 class _Asked:
-    """What signals asked for."""
+    """What signals asked for. A handler runs wherever its thread is, also where that holds the lock of an Event, for which the handler
+    would wait without end; a SimpleQueue's `put` is made for that."""
 
     def __init__(self) -> None:
-        self.something, self.end, self.reload = Event(), Event(), Event()
+        self.end = False
+        self._signals = SimpleQueue[signal.Signals]()
 
     def end_now(self, number: int, _: object) -> None:
         """The second SIGTERM or Ctrl-C ends the process at once."""
-        if self.end.is_set():
+        if self.end:
             os._exit(128 + number)
-        self.end.set()
-        self.something.set()
+        self.end = True
+        self._signals.put(signal.Signals(number))
 
-    def reload_anew(self, *_: object) -> None:
-        self.reload.set()
-        self.something.set()
+    def reload_anew(self, number: int, _: object) -> None:
+        self._signals.put(signal.Signals(number))
+
+    def reload_within(self, seconds: float) -> bool:
+        """Waits for a signal; whether one of those that have come wants a reload, however many do."""
+        found = set()
+        with suppress(Empty):
+            found.add(self._signals.get(timeout=seconds))
+            while True:
+                found.add(self._signals.get_nowait())
+        return signal.SIGHUP in found
 
 
 @contextmanager
