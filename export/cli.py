@@ -238,8 +238,8 @@ def _report(made: Sequence[Export], as_json: bool) -> None:
         return
     messages = console.messages()
     messages.print(_table(made))
-    if any(hop.poses and not hop.poses.persons for hop in made[0].bundle.manifest.parity[:1]):
-        messages.print("nobody is found on these pictures, so no pose was compared: verify on pictures of people, or correct the contract")
+    for doubt in made[0].doubts:
+        messages.print(doubt, highlight=False)
     for one in made:
         messages.print(f"{escape(str(one.bundle.path))}  [dim]{one.execution}[/dim]", highlight=False)
         if (accuracy := one.bundle.manifest.accuracy) and (calibration := one.bundle.manifest.calibration):
@@ -264,6 +264,7 @@ def _summary(one: Export) -> dict[str, Any]:
         "calibration": manifest.calibration.model_dump(mode="json") if manifest.calibration else None,
         "accuracy": manifest.accuracy.model_dump(mode="json") if manifest.accuracy else None,
         "parity": [hop.model_dump(mode="json") for hop in manifest.parity],
+        "doubts": one.doubts,
     }
 
 

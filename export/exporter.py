@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +69,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A bundle that was written, and what its engine reported when it was proven."""
+    """A bundle that was written, what its engine reported when it was proven, and what the pictures say against its contract."""
 
     bundle: Bundle
     execution: Execution
+    doubts: tuple[str, ...] = ()
 
 
 def export_bundles(
@@ -200,7 +202,11 @@ class _Chain:
                 accuracy=accuracy,
             )
             write_manifest(directory, manifest)
-        return Export(open_bundle(out / f"{name}.{target.name}.pose"), engine.execution)
+        return Export(open_bundle(out / f"{name}.{target.name}.pose"), engine.execution, self._doubts)
+
+    @cached_property
+    def _doubts(self) -> tuple[str, ...]:
+        return self._check.doubts(self._stages[0])
 
     def _trace(self, raw: Path) -> None:
         network = self._network

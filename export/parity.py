@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.calibration.oks import agreement
+from edgepose.calibration.survey import look_exchanged
 from edgepose.engines.bundle import HopParity, PoseParity, TensorParity
 from edgepose.engines.contract import ModelContract
 from edgepose.engines.engine import Maps
@@ -21,6 +22,9 @@ from edgepose.export.divergence import cause_of, relative_rmse
 from edgepose.export.stage import Pictures, Stage
 from edgepose.runtime.paf import PafParser
 from edgepose.runtime.poses import Poses
+
+_LEAST_TO_JUDGE = 8
+"""Pictures: fewer say nothing about the order of colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,22 @@ class ParityCheck:
     def pictures(self) -> Pictures:
         """What is compared on, photographs or noise."""
         return self._pictures
+
+    def doubts(self, first: Stage) -> tuple[str, ...]:
+        """What the pictures say against the contract, which no hop can show because all share it: nothing, or one sentence."""
+        if self._noise:
+            return ()
+        straight = sum(float(poses.scores.sum()) for poses in self._poses(first))
+        exchanged = decoded(first.maps(np.ascontiguousarray(self._pictures[..., ::-1])), self._contract)
+        swapped = sum(float(poses.scores.sum()) for poses in exchanged)
+        if len(self._pictures) >= _LEAST_TO_JUDGE and look_exchanged(straight, swapped):
+            return (
+                f"blue and red look exchanged: on these pictures people reach a score of {swapped:.1f} with the colours exchanged,"
+                f" {straight:.1f} as they are: is the contract's channel order, {self._contract.input.channels}, the network's?",
+            )
+        if not any(map(len, self._poses(first))):
+            return ("nobody is found on these pictures, so no pose was compared: verify on pictures of people, or correct the contract",)
+        return ()
 
     def compare(self, before: Stage, after: Stage, tolerance: Tolerance) -> HopParity:
         """The figures of a hop. Raises ParityError where they lie beyond the tolerance."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import painted_people
 import pytest
 from onnx import numpy_helper
 
@@ -133,3 +134,18 @@ def test_structured_noise_has_power_on_every_scale(small_network: Any) -> None:
     assert noise.shape == (2, 24, 32, 3) and noise.std() > 30
     coarse = noise.reshape(2, 3, 8, 4, 8, 3).mean((2, 4))
     assert coarse.std() > 10, "not white noise"
+
+
+def test_colours_that_look_exchanged_are_a_doubt_where_there_are_pictures_enough(tmp_path: Path) -> None:
+    """Both stages share the contract, so their agreement says nothing of it."""
+    model = painted_people.write_painted_network(tmp_path / "painted.onnx")
+    stage = OnnxStage("onnx", model, painted_people.CONTRACT, 1)
+    pictures = painted_people.painted_pictures(8)
+    exchanged = np.ascontiguousarray(pictures[..., ::-1])
+
+    def doubts(pictures: Any) -> tuple[str, ...]:
+        return ParityCheck(painted_people.CONTRACT, pictures, noise=False).doubts(stage)
+
+    assert doubts(pictures) == ()
+    assert "blue and red look exchanged" in doubts(exchanged)[0] and "channel order" in doubts(exchanged)[0]
+    assert not any("exchanged" in doubt for doubt in doubts(exchanged[:7]))
