@@ -66,20 +66,21 @@ def live_source(uri: str) -> LiveSource:
 def _link(uri: str) -> Link:
     if uri.startswith("gst:"):
         return GStreamerLink(uri.removeprefix("gst:"))
+    told = without_password(uri)
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise ConfigError(f"{without_password(uri)}: {error}: write brackets in a password as %5B and %5D") from error
+        raise ConfigError(f"{told}: {error}: write brackets in a password as %5B and %5D") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "v4l2":
         if parts.netloc or not parts.path:
-            raise ConfigError(f"{uri}: wanted v4l2:// and the device's path, so three slashes: v4l2:///dev/video0")
-        return FfmpegLink(parts.path, "v4l2", VideoDevice.parse(query, uri).options)
+            raise ConfigError(f"{told}: wanted v4l2:// and the device's path, so three slashes: v4l2:///dev/video0")
+        return FfmpegLink(parts.path, "v4l2", VideoDevice.parse(query, told).options)
     if parts.scheme == "csi":
         if not parts.netloc.isdecimal():
-            raise ConfigError(f"{uri}: wanted csi:// and the sensor's number: csi://0?size=1280x720&fps=30")
-        return GStreamerLink(CsiCamera.parse(query, uri).description(int(parts.netloc)))
+            raise ConfigError(f"{told}: wanted csi:// and the sensor's number: csi://0?size=1280x720&fps=30")
+        return GStreamerLink(CsiCamera.parse(query, told).description(int(parts.netloc)))
     if parts.scheme not in _SCHEMES:
         known = "v4l2:// csi:// gst: " + " ".join(_SCHEMES)
-        raise SourceError(f"{without_password(uri)}: {parts.scheme}:// is unknown: wanted one of {known}")
+        raise SourceError(f"{told}: {parts.scheme}:// is unknown: wanted one of {known}")
     return FfmpegLink(parts.scheme + uri[len(parts.scheme) :], options=_SCHEMES[parts.scheme])  # FFmpeg knows small letters only

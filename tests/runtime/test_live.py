@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.engines.errors import ConfigError, SourceError
+from edgepose.engines.errors import ConfigError, EdgePoseError, SourceError
 from edgepose.runtime import live
 from edgepose.runtime.camera import live_source
 from edgepose.runtime.ffmpeg_link import FfmpegLink, without_password
@@ -283,6 +283,13 @@ def test_a_wrong_uri_is_refused(uri: str, error: type[Exception], says: str) -> 
         open_source(uri)
 
 
+def test_a_wrong_uri_is_refused_without_its_password() -> None:
+    for uri in ("v4l2://admin:geheim@camera", "csi://admin:geheim@0", "gopher://admin:geheim@camera", "rtsp://admin:geheim[@cam/x"):
+        with pytest.raises(EdgePoseError) as error:
+            open_source(uri)
+        assert "geheim" not in str(error.value) and "admin:***@" in str(error.value)
+
+
 def test_a_scheme_in_capitals_is_taken_as_ffmpeg_wants_it() -> None:
     assert live_source("RTSP://Camera/Stream").link.name == "rtsp://Camera/Stream"
 
@@ -299,6 +306,9 @@ def test_passwords_stay_out_of_messages() -> None:
         GStreamerLink("rtspsrc location=rtsp://a:b@c/d user-pw=geheim ! x").name == "gst:rtspsrc location=rtsp://a:***@c/d user-pw=*** ! x"
     )
     assert without_password("rtsp://a:p/ss@h/x") == "rtsp://a:***@h/x"
+    for mistyped in ("a:geheim@h/x", "rtsp:a:geheim@h/x", "http:/a:geheim@h", "camera door: a:geheim@h: lost", "'a:geheim@h'"):
+        assert "geheim" not in without_password(mistyped) and "@h" in without_password(mistyped)
+    assert without_password("camera door: no picture for 5 s, ask me@example.org") == "camera door: no picture for 5 s, ask me@example.org"
     assert without_password("http://me@mail.com:s3cret@host:80/x") == "http://me@mail.com:***@host:80/x"
     assert without_password("http://me@mail.com:s/cr@t@host/x?a=b") == "http://me@mail.com:***@host/x?a=b"
     assert without_password("rtsp://viewer@mail.com@h:554/x") == "rtsp://viewer@mail.com@h:554/x", "no password, so nothing to hide"

@@ -85,6 +85,7 @@ class Health:
         return (time.perf_counter() - began) * 1e3
 
 
+@open_router.head("/healthz", include_in_schema=False)  # which monitors ask with
 @open_router.get("/healthz", summary="Whether the engine works", response_model=HealthModel, responses={503: {"model": ErrorModel}})
 async def healthz(request: Request) -> HealthModel:
     """Runs a picture through the engine; the answer holds for a second. Needs no token, and tells those without one no reason."""
@@ -95,6 +96,7 @@ async def healthz(request: Request) -> HealthModel:
         raise Refusal(503, str(error) if request.state.visitor.may("read") else "the engine does not work") from error
 
 
+@open_router.head("/readyz", include_in_schema=False)
 @open_router.get("/readyz", summary="Whether all cameras give results", response_model=ReadyModel, responses={503: {"model": ErrorModel}})
 async def readyz(request: Request, here: Here) -> ReadyModel:
     """Needs no token, and tells those without one no reason."""

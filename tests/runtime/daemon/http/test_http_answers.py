@@ -69,6 +69,14 @@ def test_a_wrong_method_is_an_error_in_the_same_form(here: Served) -> None:
     assert answer.status_code == 405 and list(answer.json()) == ["error"]
 
 
+def test_monitors_may_ask_without_wanting_a_body(site: SmallSite, here: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = here.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    monkeypatch.setattr(site, "missing", "door: lost")
+    assert here.client.head("/readyz").status_code == 503
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_a_picture_gives_its_people(here: Served, suffix: str) -> None:
     data = cv2.imencode(suffix, stamped(1, 33))[1].tobytes()
