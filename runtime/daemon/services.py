@@ -44,13 +44,10 @@ class Services:
         self._lock, self._stopped = Lock(), False
 
     def apply(self, plans: Mapping[str, Plan]) -> list[str]:
-        """Stops, starts and exchanges until these run. Gives what was done. Raises EdgePoseError where one cannot start, as none can after
-        `stop`; it is then missing, and what comes after it is as it was."""
+        """Starts, exchanges and stops until these run. Gives what was done. Raises EdgePoseError where one cannot start, as none can after
+        `stop`; it is then missing, and what comes after it is as it was: nothing is stopped for good, and loses what it still had to send,
+        for plans that do not hold."""
         changes = []
-        for name in [*self._running]:
-            if name not in plans:
-                self._end(name)
-                changes.append(f"{name}: off")
         for name, plan in plans.items():
             known = self._running.get(name)
             if known is not None and known[0].made_from == plan.made_from:
@@ -63,6 +60,10 @@ class Services:
                 self._end(name)
             self._begin(name, plan)
             changes.append(f"{name}: {'on' if known is None else 'started anew'}")
+        for name in [*self._running]:
+            if name not in plans:
+                self._end(name)
+                changes.append(f"{name}: off")
         return changes
 
     def stop(self, timeout_s: float) -> None:

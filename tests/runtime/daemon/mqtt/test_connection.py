@@ -18,11 +18,12 @@ from mqtt_broker import PATIENCE_S, Broker, Proxy, wait_until
 from mqtt_site import DOOR, YARD, BenchSite, apply, connected, event, indices, listening
 from ports import free_port
 
-from edgepose.engines.errors import ConfigError
+from edgepose.engines.errors import ConfigError, EdgePoseError
 from edgepose.runtime.daemon import mqtt, mqtt_connection
+from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.mqtt import MqttClient
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
-from edgepose.runtime.daemon.services import Services
+from edgepose.runtime.daemon.services import Services, service_plans
 
 TESTS = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.needs("mosquitto")
@@ -52,6 +53,7 @@ CLIENT = """
 import sys, threading
 sys.path.insert(0, {tests!r})
 from mqtt_site import BenchSite
+from edgepose.runtime.daemon.config import DaemonSettings
 from edgepose.runtime.daemon.mqtt import MqttClient
 from edgepose.runtime.daemon.mqtt_settings import MqttSettings
 MqttClient(MqttSettings(host="127.0.0.1", port={port}), BenchSite()).start()
@@ -105,6 +107,21 @@ def test_events_of_while_the_broker_is_away_outlast_a_reload(broker: Broker, cap
         broker.start()
         listener.wait(lambda _: len(indices(listener)) == 100)
         assert indices(listener) == list(range(100)) and "not delivered" not in caplog.text
+    services.stop(5)
+
+
+def test_events_that_wait_outlast_a_reload_that_cannot_hold(broker: Broker, tmp_path: Path) -> None:
+    site, services = BenchSite(), Services()
+    broker.stop()
+    apply(services, site, broker.port, DOOR)
+    site.events.publish(event(0))
+    wait_until(lambda: services.status()["mqtt"]["buffered"] == 1)
+    without = DaemonSettings.parse({"bundle": "x", "hook": {"file": str(tmp_path / "none.py")}}, "test")
+    with pytest.raises(EdgePoseError, match=r"none\.py"):
+        services.apply(service_plans(without, site))  # type: ignore[arg-type]
+    apply(services, site, broker.port, DOOR)
+    broker.start()
+    wait_until(lambda: services.status()["mqtt"]["delivered"] == 1)
     services.stop(5)
 
 
