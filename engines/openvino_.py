@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 
+_CORE = Lock()
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 _ARITHMETIC = frozenset({"f32", "f16", "bf16", "i8", "u8"})
 # What each target asks the device to compute in.
@@ -72,13 +74,18 @@ def import_openvino() -> Any:
     return openvino
 
 
-@cache
 def openvino_core() -> ov.Core:
     """The process's one Core. Each has a CPU plugin of its own, which gives the thread that first uses it a stack for signal handlers and
     frees that with itself, in whatever thread; the next signal would be handled on freed memory (OpenVINO 2026.4.1: SIGSEGV).
 
     It copies weights: mapped, as is the default, a file that somebody overwrites in place ends the process (SIGBUS).
     """
+    with _CORE:  # two threads that come first would make two
+        return _core()
+
+
+@cache
+def _core() -> ov.Core:
     core: ov.Core = import_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})
     return core

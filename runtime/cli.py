@@ -63,7 +63,7 @@ def run(
     build: Annotated[bool, typer.Option(help="Build the TensorRT plan of a trt-* bundle where this device has none")] = True,
 ) -> None:
     """Finds the people in pictures or a video, draws them and writes their keypoints. Ctrl-C ends it with complete files, and with exit
-    status 130 where a source with an end was not read to it."""
+    status 130 where the source has an end."""
     frames = open_source(source)
     _check_out(out, source)
     messages = console.messages()

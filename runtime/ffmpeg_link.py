@@ -71,6 +71,6 @@ class FfmpegLink:
 def without_password(url: str) -> str:
     """For messages: logs are no place for a camera's password, in front of its host or in a query or property. The user may have an @, the
     password also a slash, so that it ends at the last @ before the query."""
-    hidden = re.sub(r"(?<=://)([^/:\s?]*):[^\s?]*@", r"\1:***@", url)
-    hidden = re.sub(r"(?<![^\s'\"])([^/:\s?@'\"]*):(?!//)[^\s?]*@", r"\1:***@", hidden)  # mistyped: u:p@h, rtsp:u:p@h, http:/u:p@h
+    hidden = re.sub(r"(?<=://)(/*[^/:\s?]*):[^\s?]*@", r"\1:***@", url)
+    hidden = re.sub(r"(?<![^\s'\"])([^:\s?@'\"]*):(?!//)[^\s?]*@", r"\1:***@", hidden)  # mistyped: u:p@h, rtsp:u:p@h, //u:p@h
     return _SECRET.sub(r"\1=***", hidden)

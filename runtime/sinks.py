@@ -230,10 +230,10 @@ class VideoSink(Sink):
     def _timed(self, picture: NDArray[np.uint8], time_s: float | None) -> av.VideoFrame:
         step = round(_TICKS_PER_S / self._fps)
         following = 0 if self._ticks < 0 else self._ticks + step
-        told = following if time_s is None else round(time_s * _TICKS_PER_S) - self._left_out
-        if told - self._ticks > _MOST_TICKS:
-            self._left_out, told = self._left_out + told - following, following
-        self._ticks = max(self._ticks + 1, told)
+        due = following if time_s is None else round(time_s * _TICKS_PER_S) - self._left_out
+        if due - self._ticks > _MOST_TICKS:
+            self._left_out, due = self._left_out + due - following, following
+        self._ticks = max(self._ticks + 1, due)
         bgr = av.VideoFrame.from_ndarray(_even(picture), format="bgr24")
         timed = self._converter.reformat(
             bgr, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1

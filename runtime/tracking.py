@@ -30,6 +30,8 @@ _STILL_S = 0.5
 _LEAST_SIZE_PX = 8.0
 _PERIODS, _FADES = 2.0, 0.9
 """How many of the longest recent times between two frames somebody may be away; of each time so much is left after a frame."""
+_OUTAGE = 3.0
+"""A time that is so much longer than those before is no frame rate."""
 
 
 class PoseTracker:
@@ -54,7 +56,8 @@ class PoseTracker:
         goes on from there."""
         self._seen_s = np.minimum(self._seen_s, time_s)
         self._keep(time_s - self._seen_s <= max(self._memory_s, _PERIODS * self._period_s))
-        self._period_s, self._last_s = max(time_s - self._last_s, _FADES * self._period_s), time_s
+        gap_s = min(time_s - self._last_s, _OUTAGE * max(self._period_s, self._memory_s))
+        self._period_s, self._last_s = max(gap_s, _FADES * self._period_s), time_s
         xy = poses.keypoints[..., :2].astype(np.float64)
         ids = np.zeros(len(poses), np.int64)
         if len(poses) and len(self._ids):

@@ -77,7 +77,7 @@ class Camera:
         return CameraState(
             name=self.settings.name,
             condition=condition,
-            reason=reason,
+            reason=without_password(reason),  # the source may be mistyped so that its error says it whole
             source=without_password(self.settings.source),
             fps=self._fps(),
             captured=self.count.captured,

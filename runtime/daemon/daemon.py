@@ -206,6 +206,8 @@ class Daemon:
             self._services.apply(service_plans(settings, self))
         except EdgePoseError as error:
             logger.error("reload: %s: not all of the configuration before holds again", _line(error))
+        finally:
+            self._services.end_others(service_plans(settings, self))  # what the refused one began, also where something cannot start
 
     def _ailment(self, settings: DaemonSettings, names: set[str]) -> str:
         """What is not healthy after a while: the engine, or a required one of these cameras. Nothing where all is well."""

@@ -45,8 +45,8 @@ class Services:
 
     def apply(self, plans: Mapping[str, Plan]) -> list[str]:
         """Starts, exchanges and stops until these run. Gives what was done. Raises EdgePoseError where one cannot start, as none can after
-        `stop`; it is then missing, and what comes after it is as it was: nothing is stopped for good, and loses what it still had to send,
-        for plans that do not hold."""
+        `stop`; it is then missing, and what comes after it is as it was. What is no longer planned is stopped last, so that it has lost
+        nothing where another cannot start."""
         changes = []
         for name, plan in plans.items():
             known = self._running.get(name)
@@ -60,11 +60,14 @@ class Services:
                 self._end(name)
             self._begin(name, plan)
             changes.append(f"{name}: {'on' if known is None else 'started anew'}")
-        for name in [*self._running]:
-            if name not in plans:
-                self._end(name)
-                changes.append(f"{name}: off")
-        return changes
+        return changes + self.end_others(plans)
+
+    def end_others(self, plans: Mapping[str, Plan]) -> list[str]:
+        """Stops those that are not planned, and gives what was done."""
+        others = [name for name in self._running if name not in plans]
+        for name in others:
+            self._end(name)
+        return [f"{name}: off" for name in others]
 
     def stop(self, timeout_s: float) -> None:
         """Those that tell of events in half of the time, then those that write them down or send them in all of it; none starts after

@@ -306,7 +306,8 @@ def test_passwords_stay_out_of_messages() -> None:
         GStreamerLink("rtspsrc location=rtsp://a:b@c/d user-pw=geheim ! x").name == "gst:rtspsrc location=rtsp://a:***@c/d user-pw=*** ! x"
     )
     assert without_password("rtsp://a:p/ss@h/x") == "rtsp://a:***@h/x"
-    for mistyped in ("a:geheim@h/x", "rtsp:a:geheim@h/x", "http:/a:geheim@h", "camera door: a:geheim@h: lost", "'a:geheim@h'"):
+    mistyped_ones = ["a:geheim@h/x", "rtsp:a:geheim@h/x", "http:/a:geheim@h", "rtsp:///a:geheim@h", "rtsp//a:geheim@h", "//a:geheim@h"]
+    for mistyped in (*mistyped_ones, "camera door: a:geheim@h: lost", "'a:geheim@h'"):
         assert "geheim" not in without_password(mistyped) and "@h" in without_password(mistyped)
     assert without_password("camera door: no picture for 5 s, ask me@example.org") == "camera door: no picture for 5 s, ask me@example.org"
     assert without_password("http://me@mail.com:s3cret@host:80/x") == "http://me@mail.com:***@host:80/x"

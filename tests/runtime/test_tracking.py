@@ -61,6 +61,16 @@ def test_who_is_seen_in_each_frame_stays_who_it_is_though_frames_come_unevenly()
     assert [tracker.update(person(0), time_s).tolist() for time_s in times_s] == [[1]] * 10
 
 
+def test_an_outage_does_not_make_people_remembered_for_long() -> None:
+    """Of a camera of one frame a second that was away for an hour; who comes a quarter of a minute after somebody left is somebody else."""
+    tracker = PoseTracker(KEYPOINTS)
+    for time_s in (0, 1, 2, 3602, 3603):
+        known = tracker.update(person(0), time_s).tolist()
+    for time_s in range(3604, 3620):
+        tracker.update(no_poses(KEYPOINTS), time_s)
+    assert tracker.update(person(0), 3620).tolist() != known
+
+
 def test_a_clock_that_stands_or_goes_back_changes_no_id() -> None:
     tracker = PoseTracker(KEYPOINTS)
     assert [tracker.update(person(0), time_s).tolist() for time_s in (1, 1, 0.5, 1.1)] == [[1]] * 4
