@@ -56,8 +56,9 @@ check-native: setup
 # On a machine with an NVIDIA GPU and TensorRT: the tests that need one, then the figures, into one results file.
 GPU_RESULTS ?= gpu-results.json
 GPU_BUNDLES := $(foreach target,trt-fp32 trt-fp16 trt-int8,$(BUNDLES).$(target).pose)
-gpu-check: setup gpu-bundles
+gpu-check: setup
 	EDGEPOSE_REQUIRE=cuda $(BIN)/pytest tests/engines tests/contracts tests/benchmarks/test_gpu.py
+	$(MAKE) gpu-bundles
 	$(BIN)/pose-bench gpu $(GPU_BUNDLES) --images $(ASSETS)/coco/val --out $(GPU_RESULTS)
 
 gpu-bundles: setup

@@ -38,7 +38,7 @@ def check_pictures(statistics: ActivationStatistics, pictures: CalibrationSet) -
 
 
 def look_exchanged(straight: float, swapped: float) -> bool:
-    """From the sums of people's scores on a dozen pictures or more, as they are and with blue and red exchanged."""
+    """From the sums of people's scores on eight pictures or more, as they are and with blue and red exchanged."""
     return swapped > max(1, _SWAPPED_GAIN * straight)
 
 

@@ -136,7 +136,9 @@ def _stopped_by_signals(learning: threading.Event) -> Iterator[threading.Event]:
             signal.signal(number, handlers[signal.Signals(number)])
             signal.raise_signal(number)
 
-    handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, end)
     try:
         yield stop
     finally:

@@ -117,7 +117,7 @@ def network_from_onnx(path: Path, contract: ModelContract | None) -> Network:
 
 
 def network_from_ir(path: Path, contract: ModelContract) -> Network:
-    """An OpenVINO IR (.xml with its .bin beside it), taken as it is."""
+    """An OpenVINO IR (.xml with its .bin beside it); but for `ov-fp16`, whose weights are FP16, it is taken as it is."""
     _require_file(path)
     _require_file(path.with_suffix(".bin"))
     inputs = read_model(path).inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,7 @@ from edgepose.engines.errors import BackendUnavailable, ConfigError, ExportError
 from edgepose.engines.record import Record
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
 EXTERNAL_ABOVE_BYTES = (1 << 31) - (1 << 24)
 """Protobuf refuses messages of 2 GiB; the margin leaves room for the graph itself."""
@@ -40,8 +41,17 @@ def load_onnx(path: Path) -> ModelProto:
 
 def external_files(path: Path) -> list[str]:
     """Names of the files beside a model that hold weights of it."""
-    tensors = import_onnx().load(str(path), load_external_data=False).graph.initializer
-    return sorted({entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"})
+    graph = import_onnx().load(str(path), load_external_data=False).graph
+    return sorted({entry.value for tensor in _tensors(graph) for entry in tensor.external_data if entry.key == "location"})
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Weights, constants of nodes, and those of graphs inside."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def save_onnx(model: ModelProto, path: Path, external_above_bytes: int = EXTERNAL_ABOVE_BYTES) -> list[Path]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgepose.engines import Fit, InputContract, Maps, ModelContract, OutputContract, Skeleton
 from edgepose.engines.bundle import record_of
+from edgepose.engines.cuda_kernel import find_nvcc, prebuilt_kernel
 from edgepose.engines.errors import BackendUnavailable
 from edgepose.engines.gpu import find_gpu
 from edgepose.engines.preprocess_reference import normalised
@@ -55,7 +56,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for what in mark.args:
             if not _present(what):
-                verdict = pytest.fail if what in os.environ.get("EDGEPOSE_REQUIRE", "").split(",") else pytest.skip
+                required = os.environ.get("EDGEPOSE_REQUIRE", "").split(",")  # "cuda" requires "cuda-engine" too
+                verdict = pytest.fail if {what, what.partition("-")[0]} & {*required} else pytest.skip
                 verdict(f"this machine has no {what}")
 
 
@@ -63,6 +65,7 @@ def _present(what: str) -> bool:
     probes = {
         "bf16": _has_bf16,
         "cuda": _has_cuda,
+        "cuda-engine": _has_cuda_engine,
         "rtsp-server": _has_rtsp_server,
         "gstreamer": _has_gstreamer,
         "tmpfs": _mounts_tmpfs,
@@ -86,6 +89,14 @@ def _has_bf16() -> bool:
 def _has_cuda() -> bool:
     try:
         return bool(find_gpu())
+    except BackendUnavailable:
+        return False
+
+
+def _has_cuda_engine() -> bool:
+    """A GPU, TensorRT, and a preprocessing kernel or the compiler that makes one."""
+    try:
+        return bool(find_gpu() and import_tensorrt() and (prebuilt_kernel() or find_nvcc()))
     except BackendUnavailable:
         return False
 
@@ -273,7 +284,7 @@ def real_cuda(tmp_path_factory: pytest.TempPathFactory) -> RealCuda:
     return RealCuda(tmp_path_factory.mktemp("plans"))
 
 
-@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.needs("cuda"))])
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.needs("cuda-engine"))])
 def any_cuda(request: pytest.FixtureRequest) -> EmulatedCuda | RealCuda:
     return request.getfixturevalue(f"{request.param}_cuda")  # type: ignore[no-any-return]
 

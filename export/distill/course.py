@@ -24,7 +24,6 @@ _SHOWN = 6
 _FIRST_SHEET = 1 << 40
 """Number of the batch that sheets show: one that no training reaches."""
 _SMOOTHED_STEPS = 100
-_WEIGHTS_SUFFIXES = (".pth", ".pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Files:
 
     def _beside(self, suffix: str) -> Path:
         """A name like run-0.001 has no suffix: another training may be called run-0.002."""
-        name = self.weights.stem if self.weights.suffix in _WEIGHTS_SUFFIXES else self.weights.name
+        name = self.weights.stem if self.weights.suffix[1:].isalpha() else self.weights.name
         return self.weights.with_name(name + suffix)
 
 

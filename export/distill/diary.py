@@ -36,6 +36,8 @@ class Diary:
                 raise SinkError(
                     f"{self._path}: another pose-distill writes it at this moment: wait for that, or give another --out"
                 ) from error
+            except OSError:  # a file system without locks: nobody there can say
+                pass
             yield
 
     def write(self, event: str, values: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,9 @@ class _Marked(_Entry):
     """x, y and COCO's visibility mark of each keypoint; none for things that are not people."""
 
     image_id: int | str
-    category_id: int | str
-    keypoints: tuple[Finite, ...] = ()
-    iscrowd: int = 0
+    category_id: int | str | None = None
+    keypoints: tuple[Finite, ...] | None = None
+    iscrowd: int | None = None
 
 
 def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton) -> dict[int, Points]:
@@ -141,18 +141,19 @@ def _people_from_json(path: Path, images: Path, album: Album, skeleton: Skeleton
     data = read_json(path)
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations", "categories")):
         raise ConfigError(f"{path}: wanted COCO keypoint annotations with images, annotations, categories")
-    places = {file.name: place for place, file in enumerate(album.paths) if file.parent == images}  # others may have the same names
+    places = {file.name: place for place, file in enumerate(album.paths) if images in (file, file.parent)}  # others may have the same names
     pictures = [_Picture.parse(entry, f"{path}: images[{index}]") for index, entry in enumerate(data["images"])]
     place_of = {picture.id: places[picture.file_name] for picture in pictures if picture.file_name in places}
     if not place_of:
-        raise ConfigError(f"{path}: none of its {len(pictures)} pictures is in {images}")
+        raise ConfigError(
+            f"{path}: none of its {len(pictures)} pictures is in {images} and to learn from (those that --coco judges by are not)"
+        )
     for picture in pictures:
         if picture.id in place_of:
             _check_size(picture, album, place_of[picture.id], path)
     found = defaultdict(list)
-    for image, person in _people(data, skeleton, path):
-        if image in place_of:
-            found[place_of[image]].append(person * (*[album.scales[place_of[image]]] * 2, 1))
+    for image, person in _people(data, place_of, skeleton, path):
+        found[place_of[image]].append(person * (*[album.scales[place_of[image]]] * 2, 1))
     if not found:
         raise ConfigError(
             f"{path}: nobody on the {len(place_of)} of its pictures that are in {images} has a keypoint that skeleton {skeleton.name!r}"
@@ -165,20 +166,22 @@ def _check_size(picture: _Picture, album: Album, place: int, path: Path) -> None
     """A picture that was reduced or turned since it was labelled has its people elsewhere. Raises ConfigError."""
     (h, w), scale = album.pictures[place].shape[:2], album.scales[place]
     for found, said in ((w, picture.width), (h, picture.height)):
-        if said is not None and abs(said * scale - found) >= 1:
+        if said and abs(said * scale - found) >= 1:
             raise ConfigError(
                 f"{path}: {picture.file_name} is {picture.width} x {picture.height} pixels there, but the file, upright by its EXIF"
                 f" orientation, about {w / scale:.0f} x {h / scale:.0f}: wanted the pictures as they were labelled"
             )
 
 
-def _people(data: dict[str, Any], skeleton: Skeleton, path: Path) -> Iterator[tuple[int | str, Points]]:
-    """Image and (K, 3) in its pixels of each person with a visible keypoint."""
+def _people(data: dict[str, Any], images: Container[int | str], skeleton: Skeleton, path: Path) -> Iterator[tuple[int | str, Points]]:
+    """Image and (K, 3) in its pixels of each person on these images with a visible keypoint; what else the file holds is not looked at."""
     categories = [_Category.parse(entry, f"{path}: categories[{index}]") for index, entry in enumerate(data["categories"])]
-    names = {category.id: category.keypoints for category in categories}
+    names: dict[int | str | None, tuple[str, ...]] = {category.id: category.keypoints for category in categories}
     for index, entry in enumerate(data["annotations"]):
+        if isinstance(entry, dict) and isinstance(image := entry.get("image_id"), (int, str)) and image not in images:
+            continue
         marked = _Marked.parse(entry, where := f"{path}: annotations[{index}]")
-        if any(marked.keypoints[2::3]) and not marked.iscrowd:
+        if marked.keypoints and any(marked.keypoints[2::3]) and not marked.iscrowd:
             person = _ordered(marked, names.get(marked.category_id, ()), skeleton, where)
             if person[:, 2].any():
                 yield marked.image_id, person
@@ -186,12 +189,13 @@ def _people(data: dict[str, Any], skeleton: Skeleton, path: Path) -> Iterator[tu
 
 def _ordered(person: _Marked, names: Sequence[str], skeleton: Skeleton, where: str) -> Points:
     """(K, 3) in the skeleton's order; a neck is between the shoulders, what the labels do not have is not visible."""
-    if len(person.keypoints) != 3 * len(names):
+    keypoints = person.keypoints or ()
+    if len(keypoints) != 3 * len(names):
         raise ConfigError(
-            f"{where}: a person has {len(person.keypoints)} numbers, three for each keypoint; its category names {len(names)} keypoints:"
+            f"{where}: a person has {len(keypoints)} numbers, three for each keypoint; its category names {len(names)} keypoints:"
             " correct the file"
         )
-    marked = np.array(person.keypoints, np.float64).reshape(-1, 3) + _COCO_CENTRE
+    marked = np.array(keypoints, np.float64).reshape(-1, 3) + _COCO_CENTRE
     by_name = dict(zip(names, marked, strict=True))
     if _NECK not in by_name and {"left_shoulder", "right_shoulder"} <= by_name.keys():
         shoulders = np.stack([by_name["left_shoulder"], by_name["right_shoulder"]])

@@ -21,7 +21,7 @@ from edgepose.engines.openvino_ import engine_from_ir
 Open = Callable[..., Engine]
 
 
-@pytest.fixture(params=["fake", "onnx", "ov-fp32", "emulated_cuda", pytest.param("real_cuda", marks=pytest.mark.needs("cuda"))])
+@pytest.fixture(params=["fake", "onnx", "ov-fp32", "emulated_cuda", pytest.param("real_cuda", marks=pytest.mark.needs("cuda-engine"))])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -70,7 +70,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(str(folder / "fit.so"))
 
 
-@pytest.fixture(params=["arithmetic", "emulated GPU", pytest.param("GPU", marks=pytest.mark.needs("cuda"))])
+@pytest.fixture(params=["arithmetic", "emulated GPU", pytest.param("GPU", marks=pytest.mark.needs("cuda-engine"))])
 def run(request: pytest.FixtureRequest) -> Run:
     """Pictures in the host's memory; a GPU gets copies."""
     if request.param == "arithmetic":
@@ -224,7 +224,7 @@ def test_sizes_beyond_fp32_are_placed_exactly(run: Run) -> None:
     assert_agrees(run(CameraPicture(PixelFormat.BGR, (w, 1), bgr.ctypes.data, 3 * w), contract), bgr, contract)
 
 
-@pytest.mark.needs("cuda")
+@pytest.mark.needs("cuda-engine")
 def test_half_precision_is_the_rounded_input() -> None:
     bgr = np.random.default_rng(2).integers(0, 256, (50, 70, 3), np.uint8)
     contract, picture = contract_of(Fit.LETTERBOX), CameraPicture(PixelFormat.BGR, (70, 50), bgr.ctypes.data, 210)

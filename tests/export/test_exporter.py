@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.calibration.oks import agreement
 from edgepose.engines import ModelContract, contract_from_json, open_bundle, open_engine
@@ -20,7 +21,7 @@ from edgepose.engines.target import target_named
 from edgepose.export import exporter
 from edgepose.export.exporter import export_bundles
 from edgepose.export.network import Network, network_from_ir, network_from_model
-from edgepose.export.onnx_file import contract_in, load_onnx, opset_of, save_onnx
+from edgepose.export.onnx_file import contract_in, external_files, load_onnx, opset_of, save_onnx
 from edgepose.export.onnx_from_torch import program_from_module
 from edgepose.export.parity import Tolerance
 from edgepose.export.stage import OnnxStage
@@ -151,6 +152,16 @@ def test_the_digest_of_an_onnx_covers_the_weights_that_lie_beside_it(small_bundl
     data[0] ^= 1
     (tmp_path / "model.onnx.data").write_bytes(data)
     assert network_from_model(str(tmp_path / "model.onnx"), None, None).source.sha256 != given.sha256
+
+
+def test_constants_beside_an_onnx_are_weights_too(tmp_path: Path) -> None:
+    value = numpy_helper.from_array(np.ones(400, np.float32), "value")
+    node, y = helper.make_node("Constant", [], ["y"], value=value), helper.make_tensor_value_info("y", TensorProto.FLOAT, [400])
+    model = helper.make_model(helper.make_graph([node], "constant", [], [y]))
+    onnx.save_model(
+        model, str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.data", size_threshold=0, convert_attribute=True
+    )
+    assert external_files(tmp_path / "m.onnx") == ["m.data"]
 
 
 def test_a_scratch_folder_without_room_is_told_in_one_line(small_bundles: Any) -> None:

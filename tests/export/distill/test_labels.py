@@ -155,6 +155,9 @@ def test_people_count_whom_the_file_does_not_count(album: Album, teacher: OpenVi
     file = labels_file(tmp_path / "labels.json", [[20, 36, 2], [92, 36, 2]], ["red", "blue"])
     said = json.loads(file.read_text())
     del said["annotations"][0]["num_keypoints"]
+    picture = said["annotations"][0]["image_id"]
+    said["annotations"] += [{"image_id": picture, "keypoints": None, "iscrowd": None}, {"image_id": -1, "keypoints": "of another picture"}]
+    said["images"][0] |= {"width": 0, "height": 0}  # where a tool does not know it
     file.write_text(json.dumps(said))
 
     assert CocoPeople(file, HERE, album, teacher.contract).knows(0)

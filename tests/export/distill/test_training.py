@@ -118,11 +118,12 @@ def test_steps_that_are_always_slow_are_work() -> None:
 
 
 def test_trainings_whose_names_end_in_numbers_have_files_of_their_own() -> None:
-    names = ["student.pth", "run-0.001", "run-0.002"]
+    names = ["student.pth", "run-0.001", "run-0.002", "student.bin"]
 
     files = [Files(Path("out") / name) for name in names]
 
     assert files[0].state == Path("out/student.state.pt") and files[0].sheets == Path("out/student.sheets")
+    assert files[3].state == files[0].state
     assert files[1].state == Path("out/run-0.001.state.pt") and files[2].diary == Path("out/run-0.002.jsonl")
 
 
