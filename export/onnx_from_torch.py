@@ -62,11 +62,11 @@ def onnx_from_program(program: torch.export.ExportedProgram, contract: ModelCont
 
 
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    from onnx import version_converter
+    from onnx import shape_inference, version_converter
 
     try:
         older = version_converter.convert_version(model, opset)
-    except Exception as error:  # RuntimeError, and the unrelated InferenceError of ONNX's shape inference
+    except (RuntimeError, version_converter.ConvertError, shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[-200:]
         raise ExportError(f"the network cannot be written with operator set {opset} ({reason}): try --opset {_TORCH_OPSET}") from error
     _drop_left_over(older)

@@ -286,7 +286,8 @@ def real_cuda(tmp_path_factory: pytest.TempPathFactory) -> RealCuda:
 
 @pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.needs("cuda-engine"))])
 def any_cuda(request: pytest.FixtureRequest) -> EmulatedCuda | RealCuda:
-    return request.getfixturevalue(f"{request.param}_cuda")  # type: ignore[no-any-return]
+    cuda: EmulatedCuda | RealCuda = request.getfixturevalue(f"{request.param}_cuda")
+    return cuda
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ YARD = {"name": "yard", "zones": [], "events": [{"kind": "presence", "zones": []
 
 
 class BenchSite:
-    """What the client asks of the daemon."""
+    """What the client asks of the daemon, which is less than a `Site`: hence `Any` where it stands for one."""
 
     skeleton = COCO18
 
@@ -67,8 +67,8 @@ def listening(broker: Broker, *topics: str, name: str = "") -> Iterator[Listener
 
 
 @contextmanager
-def connected(site: BenchSite, port: int, wait: bool = True, **settings: Any) -> Iterator[MqttClient]:
-    client = MqttClient(MqttSettings.parse({"host": "127.0.0.1", "port": port, **settings}, "mqtt"), site)  # type: ignore[arg-type]
+def connected(site: Any, port: int, wait: bool = True, **settings: Any) -> Iterator[MqttClient]:
+    client = MqttClient(MqttSettings.parse({"host": "127.0.0.1", "port": port, **settings}, "mqtt"), site)
     client.start()
     try:
         if wait:
@@ -81,11 +81,11 @@ def connected(site: BenchSite, port: int, wait: bool = True, **settings: Any) ->
         assert not client._thread.is_alive()
 
 
-def apply(services: Services, site: BenchSite, port: int, *cameras: dict[str, Any], **more: Any) -> list[str]:
+def apply(services: Services, site: Any, port: int, *cameras: dict[str, Any], **more: Any) -> list[str]:
     """As a reload does: the services first, then the configuration that holds."""
     told: dict[str, Any] = {"bundle": "x", "cameras": [{**each, "source": "test:pattern"} for each in cameras]}
     told["mqtt"] = {"host": "127.0.0.1", "port": port, **more}
-    changes = services.apply(service_plans(DaemonSettings.parse(told, "test"), site))  # type: ignore[arg-type]
+    changes = services.apply(service_plans(DaemonSettings.parse(told, "test"), site))
     site.configured = list(cameras)
     return changes
 

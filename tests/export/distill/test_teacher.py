@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import painted_people
 import pytest
 import torch
 
+from edgepose.engines.contract import ModelContract
 from edgepose.engines.errors import CheckpointError, ConfigError
+from edgepose.engines.openvino_ import compile_model
 from edgepose.export.checkpoint import architecture_of, load_state_dict
 from edgepose.export.distill.accuracy import model_from_module
 from edgepose.export.distill.course import save_weights
@@ -76,9 +79,7 @@ def test_one_of_our_own_family_teaches_in_pytorch_what_a_pupil_compares() -> Non
     assert teacher.feature_channels == (48, 48) and found.total.isfinite()
 
 
-def _compiled(model, contract, count=1):  # type: ignore[no-untyped-def]
-    from edgepose.engines.openvino_ import compile_model
-
+def _compiled(model: Any, contract: ModelContract, count: int = 1) -> Any:
     return compile_model(model, contract, "fp32", "CPU", 1, count)[0]
 
 

@@ -85,7 +85,7 @@ def test_muon_comes_nearer_to_the_bottom_of_a_bowl() -> None:
     for step in range(80):
         optimiser.param_groups[0]["lr"] = 0.2 * (1 - step / 80)
         optimiser.zero_grad()
-        sum((w - t).square().sum() for w, t in zip(weights, wanted, strict=True)).backward()  # type: ignore[union-attr]
+        torch.stack([(w - t).square().sum() for w, t in zip(weights, wanted, strict=True)]).sum().backward()
         optimiser.step()
 
     for weight, target in zip(weights, wanted, strict=True):

@@ -242,9 +242,13 @@ def test_a_segment_that_cannot_be_deleted_pauses_once_and_leaves_no_crumbs(tmp_p
     subprocess.run(["mount", "--bind", str(old), str(old)], check=True)
     try:
         with recording(tmp_path, retry_s=0.01, quota_mb=1) as made:
+
+            def another_try() -> None:
+                before = made.recorder._next_try_s
+                eventually(lambda: made.recorder._next_try_s > before)
+
             for _ in range(3):
-                until = made.recorder._next_try_s
-                eventually(lambda until=until: made.recorder._next_try_s > until)  # type: ignore[misc]
+                another_try()
                 made.publish("door")
                 made.settled()
             assert made.status()["pauses"] == 1 and "busy" in str(made.status()["reason"])

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from camera_results import camera_result
@@ -111,14 +112,15 @@ def test_events_of_while_the_broker_is_away_outlast_a_reload(broker: Broker, cap
 
 
 def test_events_that_wait_outlast_a_reload_that_cannot_hold(broker: Broker, tmp_path: Path) -> None:
-    site, services = BenchSite(), Services()
+    services = Services()
+    site: Any = BenchSite()
     broker.stop()
     apply(services, site, broker.port, DOOR)
     site.events.publish(event(0))
     wait_until(lambda: services.status()["mqtt"]["buffered"] == 1)
     without = DaemonSettings.parse({"bundle": "x", "hook": {"file": str(tmp_path / "none.py")}}, "test")
     with pytest.raises(EdgePoseError, match=r"none\.py"):
-        services.apply(service_plans(without, site))  # type: ignore[arg-type]
+        services.apply(service_plans(without, site))
     apply(services, site, broker.port, DOOR)
     broker.start()
     wait_until(lambda: services.status()["mqtt"]["delivered"] == 1)
@@ -127,8 +129,8 @@ def test_events_that_wait_outlast_a_reload_that_cannot_hold(broker: Broker, tmp_
 
 def test_stopping_tells_of_every_event_that_was_not_delivered(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     broker.stop()
-    site = BenchSite()
-    client = MqttClient(MqttSettings(host="127.0.0.1", port=broker.port), site)  # type: ignore[arg-type]
+    site: Any = BenchSite()
+    client = MqttClient(MqttSettings(host="127.0.0.1", port=broker.port), site)
     for index in range(7):
         site.events.publish(event(index))
     client.stop(1)
@@ -283,12 +285,14 @@ def test_tls_verifies_the_brokers_certificate(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, str], told: str) -> None:
+    site: Any = BenchSite()
     with pytest.raises(ConfigError, match=told):
-        MqttClient(MqttSettings.parse({"host": "127.0.0.1", **settings}, "mqtt"), BenchSite())  # type: ignore[arg-type]
+        MqttClient(MqttSettings.parse({"host": "127.0.0.1", **settings}, "mqtt"), site)
 
 
 def test_a_host_that_cannot_be_one_is_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    client = MqttClient(MqttSettings(host="a..b"), BenchSite())  # type: ignore[arg-type]
+    site: Any = BenchSite()
+    client = MqttClient(MqttSettings(host="a..b"), site)
     client.start()
     wait_until(lambda: "'a..b' is no name or address of a machine" in str(client.status()["last_error"]))
     client.stop(5)
